@@ -1,0 +1,1 @@
+"""Data for calibration, training and evaluation."""

@@ -1,0 +1,1 @@
+"""Compression passes: ADMM, its constraint sets, and training."""

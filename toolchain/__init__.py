@@ -1,0 +1,1 @@
+"""Compress trained ONNX models: prune, quantize, fine-tune, export, verify, measure."""

@@ -1,0 +1,18 @@
+"""The ONNX model as an immutable graph."""
+
+from toolchain.graph.io import load_graph, save_proto, write_atomically
+from toolchain.graph.model import MIN_OPSET, Attribute, Graph, Node, Value
+from toolchain.graph.weights import Weight, find_weights
+
+__all__ = [
+    "MIN_OPSET",
+    "Attribute",
+    "Graph",
+    "Node",
+    "Value",
+    "Weight",
+    "find_weights",
+    "load_graph",
+    "save_proto",
+    "write_atomically",
+]

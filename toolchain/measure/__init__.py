@@ -1,0 +1,1 @@
+"""Measures size, latency and fidelity, and reports them."""

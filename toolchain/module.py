@@ -1,0 +1,177 @@
+"""``OnnxModule``: an ONNX graph as a trainable torch module."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from toolchain.errors import ModelError
+from toolchain.formats import TensorFormat
+from toolchain.graph import Graph, Node
+from toolchain.ops import Implementation, check_supported, find
+
+# Inputs that train when they are float initializers. What is absent here (running statistics, scales, clip bounds,
+# shapes) stays as it is in the file.
+TRAINABLE_INPUTS = {
+    "Add": (0, 1),
+    "BatchNormalization": (1, 2),
+    "Conv": (1, 2),
+    "ConvTranspose": (1, 2),
+    "Gather": (0,),
+    "Gemm": (1, 2),
+    "InstanceNormalization": (1, 2),
+    "LayerNormalization": (1, 2),
+    "MatMul": (0, 1),
+    "Mul": (0, 1),
+    "PRelu": (1,),
+}
+
+
+class OnnxModule(nn.Module):
+    """Runs an ONNX graph in PyTorch and owns its weights under their initializer names.
+
+    Always true: in evaluation mode the outputs equal ONNX Runtime's on the graph; an initializer that several nodes
+    share is one parameter; every value that has a format lies in it, ``formats[name].project(w) == w`` bit for bit.
+
+    Attributes:
+        graph: the model, never changed.
+        formats: by value name; of weights, and of activations that a kernel wants in 8 bits.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        check_supported(graph.nodes)
+        self.graph = graph
+        self.formats: dict[str, TensorFormat] = {}
+        self._steps = [(node, _implementation(node)) for node in graph.nodes]
+        self._last_use = _last_uses(graph)
+        trainable = _trainable(graph)
+        # torch forbids "." in parameter names and ONNX uses it, so the attribute names are numbered.
+        self._attributes: dict[str, str] = {}
+        self._constants: dict[str, Tensor] = {}
+        for number, (name, array) in enumerate(graph.initializers.items()):
+            if array.dtype == object:
+                raise ModelError(f"initializer {name!r} holds strings, only numbers can be imported")
+            tensor = torch.from_numpy(array.copy())
+            if name in trainable:
+                self._attributes[name] = f"weight_{number}"
+                self.register_parameter(f"weight_{number}", nn.Parameter(tensor))
+            elif tensor.is_floating_point():
+                self._attributes[name] = f"buffer_{number}"
+                self.register_buffer(f"buffer_{number}", tensor)
+            else:
+                self._constants[name] = tensor  # integers are shapes and indices: they stay on the CPU
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """Return the trainable parameters by initializer name."""
+        return {name: value for name in self._attributes if isinstance(value := self.tensor(name), nn.Parameter)}
+
+    def buffers_by_name(self) -> dict[str, Tensor]:
+        """Return the float initializers that do not train, such as running statistics, by initializer name."""
+        return {name: value for name in self._attributes if not isinstance(value := self.tensor(name), nn.Parameter)}
+
+    def tensor(self, name: str) -> Tensor:
+        """Return the parameter, buffer or constant that holds initializer ``name``."""
+        if name in self._constants:
+            return self._constants[name]
+        value: Tensor = getattr(self, self._attributes[name])
+        return value
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the weights are on."""
+        return next((tensor.device for tensor in self.parameters()), torch.device("cpu"))
+
+    def forward(self, inputs: Mapping[str, Tensor | np.ndarray]) -> dict[str, Tensor]:
+        """Run the graph.
+
+        Args:
+            inputs: a tensor or array per graph input name.
+
+        Returns:
+            A tensor per graph output name.
+        """
+        return self.run(inputs, [value.name for value in self.graph.outputs])
+
+    def run(self, inputs: Mapping[str, Tensor | np.ndarray], wanted: list[str]) -> dict[str, Tensor]:
+        """Run the graph and return the ``wanted`` values, which may be any in the graph."""
+        keep = set(wanted)
+        values = {name: self.tensor(name) for name in self.graph.initializers}
+        values |= {value.name: self._to_input(value.name, inputs) for value in self.graph.inputs}
+        found: dict[str, Tensor] = {}
+        for name in keep & values.keys():
+            found[name] = self._on_grid(name, values[name])
+        for name in [value.name for value in self.graph.inputs]:
+            values[name] = self._on_grid(name, values[name])
+        for position, (node, implementation) in enumerate(self._steps):
+            for name, result in zip(node.outputs, self._call(node, implementation, values), strict=False):
+                values[name] = self._on_grid(name, result)
+                if name in keep:
+                    found[name] = values[name]
+            for name in self._last_use.get(position, ()):
+                values.pop(name, None)
+            if len(found) == len(keep):
+                break
+        return {name: found[name] for name in wanted}
+
+    def _to_input(self, name: str, inputs: Mapping[str, Tensor | np.ndarray]) -> Tensor:
+        value = inputs[name]
+        return value if isinstance(value, Tensor) else torch.from_numpy(value).to(self.device)
+
+    def _on_grid(self, name: str, value: Tensor) -> Tensor:
+        if name not in self.formats or name in self._attributes:
+            return value  # weights are kept in their format by whoever changes them
+        # Straight-through: the value is quantized, the gradient passes as if it were not.
+        return (
+            value + (self.formats[name].project(value) - value).detach()
+            if value.requires_grad
+            else (self.formats[name].project(value))
+        )
+
+    def _call(self, node: Node, implementation: Implementation, values: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        arguments = [values[name] if name else None for name in node.inputs]
+        context = {"training": self.training, "output_count": len(node.outputs)}
+        keywords = {key: context[key] for key in implementation.context}
+        try:
+            result = implementation.function(*arguments, **node.attributes, **keywords)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            shapes = ", ".join(
+                f"{name}{list(value.shape)}"
+                for name, value in zip(node.inputs, arguments, strict=True)
+                if value is not None
+            )
+            raise ModelError(f"{node.op} node {node.name!r} failed on inputs {shapes}: {error}") from error
+        return result if isinstance(result, tuple) else (result,)
+
+
+def _implementation(node: Node) -> Implementation:
+    found = find(node)
+    if found is None:
+        raise ModelError(f"operator {node.op} of node {node.name!r} cannot be imported")
+    try:
+        found.signature.bind(*node.inputs, **node.attributes, **dict.fromkeys(found.context))
+    except TypeError as error:
+        raise ModelError(f"{node.op} node {node.name!r} does not fit its operator: {error}") from error
+    return found
+
+
+def _trainable(graph: Graph) -> set[str]:
+    return {
+        name
+        for node in graph.nodes
+        for position in TRAINABLE_INPUTS.get(node.op, ())
+        if position < len(node.inputs)
+        and (name := node.inputs[position]) in graph.initializers
+        and graph.initializers[name].dtype == np.float32
+        and graph.initializers[name].size > 1
+    }
+
+
+def _last_uses(graph: Graph) -> dict[int, list[str]]:
+    """Return which values are read for the last time by each node position, so that memory is given back early."""
+    last = {name: position for position, node in enumerate(graph.nodes) for name in (*node.inputs, *node.outputs)}
+    found: dict[int, list[str]] = {}
+    for name, position in last.items():
+        found.setdefault(position, []).append(name)
+    return found

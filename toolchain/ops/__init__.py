@@ -1,0 +1,16 @@
+"""ONNX operators, one function each; importing this package registers them all."""
+
+from toolchain.ops import convolution, elementwise, normalization, shape
+from toolchain.ops.registry import Implementation, check_supported, find, op, registered
+
+__all__ = [
+    "Implementation",
+    "check_supported",
+    "convolution",
+    "elementwise",
+    "find",
+    "normalization",
+    "op",
+    "registered",
+    "shape",
+]
