@@ -1,0 +1,63 @@
+import json
+
+import pytest
+
+from toolchain.amounts import QuantSpec
+from toolchain.errors import RecipeError
+from toolchain.plan import (
+    Plan,
+    PruneGroup,
+    PruneStep,
+    QuantizeStep,
+    TrainOptions,
+    describe_plan,
+    plan_sentences,
+)
+
+PRUNE = PruneStep((PruneGroup(("a", "b"), 10, 360), PruneGroup(("c",), 20, 40)), total=500)
+QUANTIZE = QuantizeStep((("a", QuantSpec("uniform", 2)), ("b", QuantSpec("uniform", 2)), ("c", QuantSpec("binary", 1))))
+
+
+def test_kept_counts_what_no_group_touches_as_dense():
+    assert PRUNE.kept == 500 - 350 - 20
+    assert PRUNE.names == ("a", "b", "c")
+
+
+def test_a_plan_without_steps_is_refused():
+    with pytest.raises(RecipeError, match="nothing to do"):
+        Plan(())
+
+
+def test_the_description_is_json_with_every_count():
+    entries = json.loads(json.dumps(describe_plan(Plan((PRUNE, QUANTIZE), TrainOptions(epochs=2)))))
+    prune, quantize, train = entries
+    assert (prune["step"], prune["total"], prune["kept"], prune["ratio"]) == ("prune", 500, 130, 500 / 130)
+    assert prune["groups"][0] == {"names": ["a", "b"], "kept": 10, "size": 360, "ratio": 36.0}
+    assert quantize["targets"][2] == {"name": "c", "kind": "binary", "bits": 1}
+    assert (train["step"], train["epochs"], train["seed"]) == ("train", 2, 0)
+
+
+def test_each_step_is_one_sentence_for_people():
+    assert plan_sentences(Plan((PRUNE, QUANTIZE), TrainOptions(budget_s=600))) == [
+        "prune 3 tensors to 130 of 500 weights (3.846x)",
+        "quantize 2 tensors to 2bit, 1 tensor to binary",
+        "train within 600 s, batches of 128",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (TrainOptions(epochs=0), "no training: calibrate and project only"),
+        (TrainOptions(epochs=1, batch_size=8), "train for 1 epoch, batches of 8"),
+        (TrainOptions(), "train for the default number of epochs, batches of 128"),
+    ],
+)
+def test_the_length_of_training_is_said_in_words(options, sentence):
+    assert plan_sentences(Plan((QUANTIZE,), options))[-1] == sentence
+
+
+def test_a_plan_finds_its_steps_by_kind():
+    assert Plan((QUANTIZE,)).prune is None
+    assert Plan((QUANTIZE,)).quantize is QUANTIZE
+    assert Plan((PRUNE,)).prune is PRUNE

@@ -1,0 +1,251 @@
+"""The plan: what will be done to which tensor, resolved before any compute; JSON-able through and through."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from toolchain.amounts import QuantSpec
+from toolchain.errors import RecipeError
+
+Device = Literal["auto", "cpu", "cuda"]
+Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+
+_T = TypeVar("_T", int, float, int | None, float | None)
+
+
+def _between(default: _T, low: float, high: float = math.inf) -> _T:
+    """Return a dataclass field whose value lies in ``low..high``; the recipe reader checks it."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class PruneGroup:
+    """Tensors that share one count of kept weights; which of them keeps how many is for the constraint to choose.
+
+    Attributes:
+        names: initializer names; every one keeps at least one weight, so ``len(names) <= kept``.
+        kept: how many weights stay, over all ``names`` together, exactly.
+        size: how many weights ``names`` have together.
+    """
+
+    names: tuple[str, ...]
+    kept: int
+    size: int
+
+
+@dataclass(frozen=True)
+class PruneStep:
+    """Prune to exact counts.
+
+    Attributes:
+        groups: disjoint; tensors with a target of their own are groups of one.
+        total: prunable weights of the whole model, those in no group (excluded, dense) included.
+    """
+
+    groups: tuple[PruneGroup, ...]
+    total: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every tensor that is pruned."""
+        return tuple(name for group in self.groups for name in group.names)
+
+    @property
+    def kept(self) -> int:
+        """Prunable weights that stay in the whole model, those in no group included."""
+        return self.total - sum(group.size - group.kept for group in self.groups)
+
+
+@dataclass(frozen=True)
+class QuantizeStep:
+    """Quantize every target's weights to a grid of its family.
+
+    Attributes:
+        targets: initializer name and grid family, in graph order.
+    """
+
+    targets: tuple[tuple[str, QuantSpec], ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every tensor that is quantized."""
+        return tuple(name for name, _ in self.targets)
+
+
+Step = PruneStep | QuantizeStep
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How long and on what to train.
+
+    Attributes:
+        epochs: passes over the training data in all; 0 only calibrates and projects; None leaves it to ``budget_s``
+            or, without one, to the pipeline.
+        budget_s: seconds that the schedule is fitted into; None for no limit. Never given together with ``epochs``.
+        batch_size: samples per step.
+        learning_rate: peak of the schedule; None lets the pipeline choose.
+        seed: of every random choice.
+        device: ``"auto"`` takes CUDA where there is one.
+    """
+
+    epochs: int | None = None
+    budget_s: float | None = None
+    batch_size: int = _between(128, low=1)
+    learning_rate: float | None = _between(None, low=1e-9, high=1e3)
+    seed: int = 0
+    device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class PruneSchedule:
+    """The ADMM run that prunes.
+
+    Attributes:
+        update_every: optimizer steps between two updates of Z and U.
+        rho: penalty at the end of its ramp, relative to the curvature of the loss.
+        score: what ranks weights globally: squared weight times root of Adam's second moment, magnitude, or LAMP.
+        progressive_start: ratio at which the geometric tightening towards the target begins; 1 keeps all.
+        admm_share: part of the training time spent in ADMM; the rest is masked fine-tuning.
+    """
+
+    update_every: int = _between(32, low=1)
+    rho: float = _between(5e-2, low=0.0)
+    score: Literal["curvature", "magnitude", "lamp"] = "curvature"
+    progressive_start: float = _between(5.0, low=1.0)
+    admm_share: float = _between(0.6, low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class QuantSchedule:
+    """The ADMM run that quantizes.
+
+    Attributes:
+        update_every: optimizer steps between two updates of Z and U.
+        rho: penalty at the end of its ramp, relative to the curvature of the loss.
+        admm_share: part of the training time spent in ADMM; the rest is straight-through fine-tuning on the grid.
+        time_share: part of the whole training time that quantization gets when the model is pruned as well.
+    """
+
+    update_every: int = _between(32, low=1)
+    rho: float = _between(5e-2, low=0.0)
+    admm_share: float = _between(0.5, low=0.0, high=1.0)
+    time_share: float = _between(0.4, low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """How activation ranges are found.
+
+    Attributes:
+        observer: which statistic sets the range.
+        samples: how many inputs are observed.
+    """
+
+    observer: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
+    samples: int = _between(512, low=1)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the written file runs on.
+
+    Attributes:
+        kernel: ``"auto"`` takes the fastest measured kernel per node; the others force one where it is possible.
+        threads: of the sessions in which kernels and latency are measured.
+    """
+
+    kernel: Literal["auto", "float", "int8", "nbits"] = "auto"
+    threads: int = _between(1, low=1, high=1024)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that will be done, with every target resolved; ``dataclasses.asdict`` gives plain JSON values."""
+
+    steps: tuple[Step, ...]
+    train: TrainOptions = TrainOptions()
+    prune_schedule: PruneSchedule = PruneSchedule()
+    quant_schedule: QuantSchedule = QuantSchedule()
+    calibration: CalibrationOptions = CalibrationOptions()
+    export: ExportOptions = ExportOptions()
+
+    def __post_init__(self) -> None:
+        """Check that there is something to do."""
+        if not self.steps:
+            raise RecipeError("nothing to do: neither prune nor quant is given", hint="add --prune 36x or --quant 8bit")
+
+    @property
+    def prune(self) -> PruneStep | None:
+        """The step that prunes, if there is one."""
+        return next((step for step in self.steps if isinstance(step, PruneStep)), None)
+
+    @property
+    def quantize(self) -> QuantizeStep | None:
+        """The step that quantizes, if there is one."""
+        return next((step for step in self.steps if isinstance(step, QuantizeStep)), None)
+
+
+def describe_plan(plan: Plan) -> list[dict[str, Json]]:
+    """Return the ``plan`` part of the report: one entry per step, each with a ``says`` sentence for people."""
+    entries: list[dict[str, Json]] = []
+    if plan.prune is not None:
+        entries.append(_describe_prune(plan.prune))
+    if plan.quantize is not None:
+        entries.append(_describe_quantize(plan.quantize))
+    entries.append(_describe_training(plan.train))
+    return entries
+
+
+def plan_sentences(plan: Plan) -> list[str]:
+    """Return one short sentence per step, for the terminal."""
+    return [str(entry["says"]) for entry in describe_plan(plan)]
+
+
+def _describe_prune(step: PruneStep) -> dict[str, Json]:
+    ratio = step.total / step.kept
+    pruned = len(step.names)
+    return {
+        "step": "prune",
+        "says": f"prune {pruned} tensor{'s' * (pruned != 1)} to {step.kept:,} of {step.total:,} weights ({ratio:.4g}x)",
+        "total": step.total,
+        "kept": step.kept,
+        "ratio": ratio,
+        "groups": [
+            {"names": list(group.names), "kept": group.kept, "size": group.size, "ratio": group.size / group.kept}
+            for group in step.groups
+        ],
+    }
+
+
+def _describe_quantize(step: QuantizeStep) -> dict[str, Json]:
+    counts: dict[str, int] = {}
+    for _, spec in step.targets:
+        counts[str(spec)] = counts.get(str(spec), 0) + 1
+    parts = ", ".join(f"{count} tensor{'s' * (count != 1)} to {spec}" for spec, count in counts.items())
+    return {
+        "step": "quantize",
+        "says": f"quantize {parts}",
+        "targets": [{"name": name, "kind": spec.kind, "bits": spec.bits} for name, spec in step.targets],
+    }
+
+
+def _describe_training(train: TrainOptions) -> dict[str, Json]:
+    if train.epochs == 0:
+        says = "no training: calibrate and project only"
+    elif train.epochs is not None:
+        says = f"train for {train.epochs} epoch{'s' * (train.epochs != 1)}"
+    elif train.budget_s is not None:
+        says = f"train within {train.budget_s:,.0f} s"
+    else:
+        says = "train for the default number of epochs"
+    return {
+        "step": "train",
+        "says": f"{says}, batches of {train.batch_size}" if train.epochs != 0 else says,
+        "epochs": train.epochs,
+        "budget_s": train.budget_s,
+        "batch_size": train.batch_size,
+        "learning_rate": train.learning_rate,
+        "seed": train.seed,
+        "device": train.device,
+    }
