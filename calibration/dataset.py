@@ -23,6 +23,9 @@ class Batch:
     inputs: dict[str, np.ndarray]
     labels: np.ndarray | None
 
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
 
 @dataclass(frozen=True)
 class Preprocessing:

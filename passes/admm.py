@@ -1,0 +1,87 @@
+"""The alternating direction method of multipliers, once, for every constraint set.
+
+    minimise f(W) subject to W in S, split as f(W) + indicator_S(Z) with W = Z and the scaled dual U:
+
+        W: gradient steps on f(W) + rho/2 |W - Z + U|^2
+        Z: project_S(W + U)
+        U: U + W - Z
+
+Boyd et al. 2011, section 3.1.1 (scaled form); for networks arXiv 1804.03294. The penalty is applied beside the
+optimizer's step, not through its gradient, so that an adaptive optimizer does not normalise it away (as decoupled
+weight decay).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from passes.base import Constraint, Formats, Tensors
+from toolchain.formats import TensorFormat
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Root-mean-square residuals over all weights: primal ``W - Z``, dual ``rho (Z - Z_previous)``."""
+
+    primal: float
+    dual: float
+
+
+@dataclass
+class Admm:
+    """The split variables of one run.
+
+    Attributes:
+        z: the projected copy of every target, by name.
+        u: the scaled dual of every target.
+        rho: the penalty that ``u`` is scaled by.
+        formats: the set's choice at the last update.
+    """
+
+    z: dict[str, Tensor]
+    u: dict[str, Tensor]
+    rho: float = 0.0
+    formats: dict[str, TensorFormat] = field(default_factory=dict)
+
+    @classmethod
+    @torch.no_grad()
+    def start(cls, weights: Tensors, constraint: Constraint, fixed: Formats, curvature: Tensors) -> "Admm":
+        """Return ``Z = project(W), U = 0``."""
+        formats = constraint.fit(weights, fixed, curvature)
+        return cls(
+            z={name: formats[name].project(weight.detach()) for name, weight in weights.items()},
+            u={name: torch.zeros_like(weight) for name, weight in weights.items()},
+            formats=formats,
+        )
+
+    @torch.no_grad()
+    def pull(self, weights: Mapping[str, Tensor], strength: float) -> None:
+        """Move W in place by one gradient step on the penalty: ``W -= strength (W - Z + U)``."""
+        for name, weight in weights.items():
+            weight.sub_(weight - self.z[name] + self.u[name], alpha=strength)
+
+    @torch.no_grad()
+    def update(
+        self, weights: Tensors, constraint: Constraint, fixed: Formats, curvature: Tensors, rho: float
+    ) -> Residuals:
+        """Update Z and U, and return the residuals.
+
+        A scaled dual is the multiplier divided by rho: when rho grows, U shrinks by the same factor.
+        """
+        if self.rho > 0:
+            for dual in self.u.values():
+                dual.mul_(min(1.0, self.rho / max(rho, 1e-12)))
+        self.rho = rho
+        shifted = {name: weight + self.u[name] for name, weight in weights.items()}
+        self.formats = constraint.fit(shifted, fixed, curvature)
+        primal = dual_change = 0.0
+        count = 0
+        for name, weight in weights.items():
+            previous, self.z[name] = self.z[name], self.formats[name].project(shifted[name])
+            self.u[name] = shifted.pop(name) - self.z[name]
+            primal += float((weight - self.z[name]).square().sum())
+            dual_change += float((self.z[name] - previous).square().sum())
+            count += weight.numel()
+        return Residuals((primal / count) ** 0.5, rho * (dual_change / count) ** 0.5)

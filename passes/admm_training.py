@@ -1,0 +1,119 @@
+"""ADMM: trains the weights towards a constraint set, with the set tightened on the way."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from passes.admm import Admm, Residuals
+from passes.base import Constraint
+from passes.training import LogEntry, Stage
+from toolchain.formats import TensorFormat
+from toolchain.module import OnnxModule
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """How strongly and how often ADMM pulls.
+
+    Attributes:
+        rho: strength of the pull per step at the end of the phase; it rises as a cosine ramp from 0 (SAFE, ICML 2025).
+        update_every: optimizer steps between updates of Z and U; updates every few steps track a moving set far better
+            than once an epoch.
+        settled: part of the phase after which the constraint is at its target.
+    """
+
+    rho: float = 0.05
+    update_every: int = 32
+    settled: float = 0.8
+
+    def strength(self, done: float) -> float:
+        """Return the pull at progress ``done``."""
+        return self.rho * 0.5 * (1 - math.cos(math.pi * done))
+
+    def tightening(self, done: float) -> float:
+        """Return how far the constraint is tightened, in 0..1, at progress ``done``."""
+        return min(1.0, done / self.settled) if self.settled > 0 else 1.0
+
+
+@dataclass
+class AdmmStage(Stage):
+    """Training under the ADMM penalty.
+
+    Attributes:
+        name: the phase's name in progress and report.
+        module: the model.
+        names: target tensors.
+        constraint_at: the set at a progress in 0..1 of the tightening.
+        penalty: schedule of the pull.
+    """
+
+    name: str
+    module: OnnxModule
+    names: tuple[str, ...]
+    constraint_at: Callable[[float], Constraint]
+    penalty: Penalty
+    fixed: dict[str, TensorFormat] = field(init=False)
+    weights: dict[str, nn.Parameter] = field(init=False)
+    admm: Admm = field(init=False)
+    residuals: Residuals = field(default_factory=lambda: Residuals(0.0, 0.0))
+    curvature: dict[str, Tensor] = field(default_factory=dict)
+    done: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Start ADMM at the weights as they are; what earlier passes masked stays masked."""
+        every = self.module.weights()
+        self.weights = {name: every[name] for name in self.names}
+        self.fixed = {name: self.module.formats[name] for name in self.names if name in self.module.formats}
+        self.admm = Admm.start(self.weights, self.constraint_at(0.0), self.fixed, self.curvature)
+
+    def parameters(self) -> list[Tensor]:
+        """All trainable weights: biases and norms move along."""
+        return list(self.module.parameters())
+
+    def after_backward(self) -> None:
+        """Keep pruned weights at zero: masked ADMM (arXiv 1903.09769, section 3)."""
+        for name, earlier in self.fixed.items():
+            gradient = self.weights[name].grad
+            if earlier.mask is not None and gradient is not None:
+                gradient.mul_(earlier.mask)
+
+    def after_step(self, step: int, done: float, optimizer: torch.optim.Adam) -> None:
+        """Pull towards Z; every few steps update Z and U."""
+        self.done = done
+        rho = self.penalty.strength(done)
+        self.admm.pull(self.weights, rho)
+        if step % self.penalty.update_every == 0:
+            # Adam's second moment is the mean squared gradient: a diagonal estimate of the Fisher information.
+            self.curvature = {name: optimizer.state[weight]["exp_avg_sq"] for name, weight in self.weights.items()}
+            self.residuals = self.admm.update(self.weights, self._constraint(), self.fixed, self.curvature, rho)
+
+    def _constraint(self) -> Constraint:
+        return self.constraint_at(self.penalty.tightening(self.done))
+
+    @contextmanager
+    def feasible(self) -> Iterator[bool]:
+        """Project the weights for the time of the context; they may be kept once the set is at its target."""
+        saved = {key: value.clone() for key, value in self.module.state_dict().items()}
+        formats = dict(self.module.formats)
+        with torch.no_grad():
+            shifted = {name: weight + self.admm.u[name] for name, weight in self.weights.items()}
+            chosen = self._constraint().fit(shifted, self.fixed, self.curvature)
+            for name, weight in self.weights.items():
+                weight.copy_(chosen[name].project(weight))
+        self.module.formats.update(chosen)
+        yield self.done >= self.penalty.settled
+        self.module.load_state_dict(saved)
+        self.module.formats.clear()
+        self.module.formats.update(formats)
+
+    def figures(self) -> LogEntry:
+        """Return the kept weights and the residuals."""
+        kept = sum(
+            int(fmt.mask.sum()) if fmt.mask is not None else self.weights[name].numel()
+            for name, fmt in self.admm.formats.items()
+        )
+        return {"kept": kept, "primal": self.residuals.primal, "dual": self.residuals.dual}

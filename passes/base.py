@@ -1,0 +1,46 @@
+"""The extension points: constraint sets, passes, and what a pass returns."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from toolchain.formats import TensorFormat
+
+Tensors = Mapping[str, Tensor]
+Formats = Mapping[str, TensorFormat]
+
+
+class Constraint(ABC):
+    """A set that weights must lie in, given by its Euclidean projection in two steps.
+
+    ``fit`` makes the combinatorial choice and sees all target tensors together, so a global budget is a set too;
+    the formats it returns then project tensor by tensor.
+    """
+
+    @abstractmethod
+    def fit(self, weights: Tensors, fixed: Formats, curvature: Tensors) -> dict[str, TensorFormat]:
+        """Return the format of every tensor in ``weights``.
+
+        Args:
+            weights: the values to approximate, by initializer name.
+            fixed: formats that earlier passes set; what they fixed stays.
+            curvature: a diagonal estimate of the loss's curvature per element, where one is known; weighs the squared
+                error of each element.
+        """
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass did.
+
+    Attributes:
+        changed: names of the tensors whose format it set.
+        skipped: why it left a target alone, by name.
+        log: one entry per interim evaluation: phase, step, loss, residuals, kept weights and so on; JSON-able.
+    """
+
+    changed: tuple[str, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    log: tuple[Mapping[str, float | int | str], ...] = ()

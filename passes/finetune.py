@@ -1,0 +1,77 @@
+"""Fine-tuning inside the formats: masks frozen, values on their grids, gradients straight through."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from passes.base import Constraint
+from passes.training import LogEntry, Stage
+from toolchain.module import OnnxModule
+
+
+@dataclass
+class FinetuneStage(Stage):
+    """Trains latent weights whose projections are the module's weights (Bengio et al. 2013, straight-through).
+
+    Attributes:
+        name: the phase's name in progress and report.
+        module: the model; its weights lie in their formats at every moment.
+        refit: the set whose scales follow the latent weights during the first part of the phase; None keeps them.
+        refit_every: steps between two refits.
+        frozen_from: progress from which scales no longer move.
+    """
+
+    name: str
+    module: OnnxModule
+    refit: Constraint | None = None
+    refit_every: int = 32
+    frozen_from: float = 0.6
+    weights: dict[str, nn.Parameter] = field(init=False)
+    latent: dict[str, nn.Parameter] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start from the module's weights."""
+        every = self.module.weights()
+        self.weights = {name: every[name] for name in self.module.formats if name in every}
+        self.latent = {name: nn.Parameter(weight.detach().clone()) for name, weight in self.weights.items()}
+        self._project()
+
+    def parameters(self) -> list[Tensor]:
+        """The latent weights, and every parameter that has no format."""
+        formatted = {id(weight) for weight in self.weights.values()}
+        return [*self.latent.values(), *(p for p in self.module.parameters() if id(p) not in formatted)]
+
+    def after_backward(self) -> None:
+        """Hand the gradient of the projected weight to the latent one, where the mask keeps it."""
+        for name, weight in self.weights.items():
+            gradient, weight.grad = weight.grad, None
+            mask = self.module.formats[name].mask
+            self.latent[name].grad = gradient if mask is None or gradient is None else gradient.mul_(mask)
+
+    def after_step(self, step: int, done: float, optimizer: torch.optim.Adam) -> None:  # noqa: ARG002 - Stage's signature
+        """Project the latent weights into their formats."""
+        if self.refit is not None and done < self.frozen_from and step % self.refit_every == 0:
+            self.module.formats.update(self.refit.fit(self.latent, self.module.formats, {}))
+        self._project()
+
+    @torch.no_grad()
+    def _project(self) -> None:
+        for name, weight in self.weights.items():
+            weight.copy_(self.module.formats[name].project(self.latent[name]))
+
+    @contextmanager
+    def feasible(self) -> Iterator[bool]:
+        """Yield True: the module always lies in its formats."""
+        yield True
+
+    @torch.no_grad()
+    def figures(self) -> LogEntry:
+        """Return how many weights are not zero and how far the latent weights are from their formats."""
+        kept = sum(
+            int(mask.sum()) if (mask := self.module.formats[name].mask) is not None else weight.numel()
+            for name, weight in self.weights.items()
+        )
+        return {"kept": kept}

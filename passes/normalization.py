@@ -1,0 +1,48 @@
+"""BatchNormalization statistics after compression."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from toolchain.graph import Node
+from toolchain.module import OnnxModule
+
+
+def normalizations(module: OnnxModule) -> list[Node]:
+    """Return the BatchNormalization nodes whose running statistics are initializers."""
+    known = module.graph.initializers
+    return [
+        node
+        for node in module.graph.nodes
+        if node.op == "BatchNormalization" and node.inputs[3] in known and node.inputs[4] in known
+    ]
+
+
+@torch.no_grad()
+def reestimate_normalization(module: OnnxModule, batches: Iterable[Mapping[str, Tensor]]) -> None:
+    """Set every running mean and variance to that of the given batches, with the weights as they are.
+
+    Compression moves the statistics; without this step accuracy that the weights still have is lost. Upstream layers
+    normalise by batch statistics meanwhile, so that all layers are estimated in one pass over the batches.
+    """
+    nodes = normalizations(module)
+    if not nodes:
+        return
+    module.train()
+    sums: dict[str, tuple[Tensor, Tensor]] = {}
+    count = 0
+    for inputs in batches:
+        values = module.run(inputs, [node.inputs[0] for node in nodes])
+        for node in nodes:
+            value = values[node.inputs[0]]
+            dims = [dim for dim in range(value.ndim) if dim != 1]
+            mean, square = value.mean(dims), value.square().mean(dims)
+            total = sums.get(node.name, (torch.zeros_like(mean), torch.zeros_like(square)))
+            sums[node.name] = (total[0] + mean, total[1] + square)
+        count += 1
+    module.eval()
+    for node in nodes:
+        mean, square = (total / count for total in sums[node.name])
+        module.tensor(node.inputs[3]).copy_(mean)
+        module.tensor(node.inputs[4]).copy_((square - mean.square()).clamp_min(0))
