@@ -1,0 +1,23 @@
+"""What an encoding stores."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """One constant tensor to be written.
+
+    Attributes:
+        array: float32, int8 or uint8.
+        background: the value that is everywhere but at the kept positions, 0 or a zero point.
+    """
+
+    array: np.ndarray
+    background: int = 0
+
+    @property
+    def fill(self) -> np.ndarray:
+        """The background as a vector of one element of the array's type."""
+        return np.array([self.background], self.array.dtype)

@@ -1,0 +1,103 @@
+"""Packed positions and values of what is kept, for pruned tensors.
+
+The gaps between kept positions are Rice codes (Rice and Plaunt 1971; the optimal prefix code of geometric gaps is of
+this kind, Gallager and van Voorhis 1975): ``gap - 1`` is ``quotient * 2**r + low``, the quotients are written in unary
+as that many 0 bits and a 1 in one bit stream, the ``r`` low bits apart. Every bit of the stream is one step along the
+tensor: a 0 goes forward by ``2**r`` and writes the background, a 1 goes forward by ``low + 1`` and writes a value, so
+two running sums rebuild all positions, and steps never meet. With ``r = 0`` the stream is a bitmask. Nodes whose output
+shape depends on data (NonZero, Compress) are not folded by ONNX Runtime, so none is used.
+"""
+
+import numpy as np
+from onnx import numpy_helper
+
+from toolchain.export.builder import Builder
+from toolchain.export.encodings import bits, levels
+from toolchain.export.encodings.content import Content
+
+# Widths that unpack cheaply; 16 keeps the bit stream of a nearly empty tensor short.
+PARAMETERS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 16)
+
+
+def encode(builder: Builder, content: Content, output: str) -> bool:
+    """Store kept positions by Rice codes and kept values by the narrowest codes, or as they are for float32."""
+    array = content.array
+    if not array.size:
+        return False
+    flat = array.reshape(-1)
+    index = np.flatnonzero(flat != content.background)
+    axes = tuple(range(array.ndim))
+    if not index.size:
+        fill = numpy_helper.from_array(content.fill)
+        builder.node("ConstantOfShape", [builder.ints(array.shape)], {"value": fill}, output)
+        return True
+    parameter, size = best_parameter(index, array.size)
+    turned = (*axes[1:], 0)
+    if array.ndim > 1:
+        other = np.ascontiguousarray(array.transpose(turned)).reshape(-1)
+        other_index = np.flatnonzero(other != content.background)
+        other_parameter, other_size = best_parameter(other_index, array.size)
+        if other_size + _TRANSPOSE_BYTES < size:
+            value = _flat(builder, content, other[other_index], other_index, other_parameter)
+            value = builder.node("Reshape", [value, builder.ints([array.shape[axis] for axis in turned])])
+            builder.node("Transpose", [value], {"perm": [axes[-1], *axes[:-1]]}, output)
+            return True
+    value = _flat(builder, content, flat[index], index, parameter)
+    builder.node("Reshape", [value, builder.ints(array.shape)], output=output)
+    return True
+
+
+# What storing the transposed tensor costs: one node, and a shape that other tensors do not share.
+_TRANSPOSE_BYTES = 48
+
+
+def best_parameter(index: np.ndarray, size: int) -> tuple[int, int]:
+    """Return the Rice parameter that takes the fewest bytes for the sorted positions ``index``, and those bytes."""
+    below = np.diff(index, prepend=-1) - 1
+    sizes = {}
+    for parameter in PARAMETERS:
+        stream = size if parameter == 0 else index.size + int((below >> parameter).sum())
+        sizes[parameter] = packed_size = (stream + 7) // 8
+        if parameter:
+            sizes[parameter] = packed_size + bits.packed_bytes(index.size + 1, parameter)
+    best = min(sizes, key=lambda parameter: sizes[parameter])
+    return best, sizes[best]
+
+
+def _flat(builder: Builder, content: Content, kept: np.ndarray, index: np.ndarray, parameter: int) -> str:
+    """Add nodes that rebuild the flat tensor whose elements ``index`` hold ``kept``."""
+    size = content.array.size
+    below = np.diff(index, prepend=-1) - 1
+    ends = index if parameter == 0 else np.cumsum((below >> parameter) + 1) - 1
+    stream = np.zeros(size if parameter == 0 else ends[-1] + 1, np.uint8)
+    stream[ends] = 1
+    step = bits.decode(builder, bits.encode(stream, 1), 1)
+    if stream.size % 8:
+        step = builder.node("Slice", [step, builder.ints([0]), builder.ints([stream.size])])
+    # 1, 2, 3, ... at the steps that write a value; 0, the background's place in the tables, at the others
+    number = builder.node("CumSum", [step, builder.ints([0])])
+    number = builder.node("Mul", [number, step])
+    values = builder.node("Gather", [_table(builder, content, kept), number])
+    if parameter == 0:
+        return values
+    one = builder.constant(np.array(1, np.int32))
+    low = np.concatenate([[2**parameter - 1], below & (2**parameter - 1)])
+    forward = builder.node("Add", [bits.decode(builder, bits.encode(low, parameter), parameter), one])
+    forward = builder.node("Gather", [forward, number])
+    position = builder.node("CumSum", [forward, builder.ints([0])])
+    position = builder.node("Sub", [position, one])
+    fill = numpy_helper.from_array(content.fill)
+    empty = builder.node("ConstantOfShape", [builder.ints([size])], {"value": fill})
+    return builder.node("ScatterElements", [empty, position, values])
+
+
+def _table(builder: Builder, content: Content, kept: np.ndarray) -> str:
+    """Add the kept values in order, behind the background at index 0."""
+    if kept.dtype == np.float32:
+        return builder.tensor(np.concatenate([content.fill, kept]))
+    found = levels.find_levels(kept)
+    spare = found.size & (found.size - 1) or found.size == 1  # the codes have room for the background
+    if spare or found.size > 128:
+        return levels.store(builder, np.concatenate([content.fill, kept]))
+    background = builder.constant(content.fill)
+    return builder.node("Concat", [background, levels.store(builder, kept)], {"axis": 0})
