@@ -9,23 +9,27 @@ from torch import Tensor, nn
 from toolchain.errors import ModelError
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node
-from toolchain.ops import Implementation, check_supported, find
+from toolchain.ops import Implementation, check_supported, find, to_tensor
 
 # Inputs that train when they are float initializers. What is absent here (running statistics, scales, clip bounds,
 # shapes) stays as it is in the file.
 TRAINABLE_INPUTS = {
-    "Add": (0, 1),
     "BatchNormalization": (1, 2),
     "Conv": (1, 2),
     "ConvTranspose": (1, 2),
+    "Einsum": (0, 1),
     "Gather": (0,),
-    "Gemm": (1, 2),
+    "Gemm": (0, 1, 2),
+    "GroupNormalization": (1, 2),
     "InstanceNormalization": (1, 2),
     "LayerNormalization": (1, 2),
     "MatMul": (0, 1),
-    "Mul": (0, 1),
     "PRelu": (1,),
+    "RMSNormalization": (1,),
 }
+# Elementwise operands train only as biases and scales, with one dimension other than 1: a matrix that is added or
+# multiplied is as a rule a mask or a table of positions, which must not move.
+TRAINABLE_VECTORS = {"Add": (0, 1), "Mul": (0, 1), "Sub": (1,)}
 
 
 class OnnxModule(nn.Module):
@@ -51,9 +55,7 @@ class OnnxModule(nn.Module):
         self._attributes: dict[str, str] = {}
         self._constants: dict[str, Tensor] = {}
         for number, (name, array) in enumerate(graph.initializers.items()):
-            if array.dtype == object:
-                raise ModelError(f"initializer {name!r} holds strings, only numbers can be imported")
-            tensor = torch.from_numpy(array.copy())
+            tensor = _tensor(name, array)
             if name in trainable:
                 self._attributes[name] = f"weight_{number}"
                 self.register_parameter(f"weight_{number}", nn.Parameter(tensor))
@@ -98,14 +100,15 @@ class OnnxModule(nn.Module):
         """Run the graph and return the ``wanted`` values, which may be any in the graph."""
         keep = set(wanted)
         values = {name: self.tensor(name) for name in self.graph.initializers}
-        values |= {value.name: self._to_input(value.name, inputs) for value in self.graph.inputs}
+        device = self.device
+        values |= {value.name: _on_device(inputs[value.name], device) for value in self.graph.inputs}
         found: dict[str, Tensor] = {}
         for name in keep & values.keys():
             found[name] = self._on_grid(name, values[name])
         for name in [value.name for value in self.graph.inputs]:
             values[name] = self._on_grid(name, values[name])
         for position, (node, implementation) in enumerate(self._steps):
-            for name, result in zip(node.outputs, self._call(node, implementation, values), strict=False):
+            for name, result in zip(node.outputs, self._call(node, implementation, values, device), strict=False):
                 values[name] = self._on_grid(name, result)
                 if name in keep:
                     found[name] = values[name]
@@ -115,34 +118,46 @@ class OnnxModule(nn.Module):
                 break
         return {name: found[name] for name in wanted}
 
-    def _to_input(self, name: str, inputs: Mapping[str, Tensor | np.ndarray]) -> Tensor:
-        value = inputs[name]
-        return value if isinstance(value, Tensor) else torch.from_numpy(value).to(self.device)
-
     def _on_grid(self, name: str, value: Tensor) -> Tensor:
         if name not in self.formats or name in self._attributes:
             return value  # weights are kept in their format by whoever changes them
         # Straight-through: the value is quantized, the gradient passes as if it were not.
-        return (
-            value + (self.formats[name].project(value) - value).detach()
-            if value.requires_grad
-            else (self.formats[name].project(value))
-        )
+        projected = self.formats[name].project(value)
+        return value + (projected - value).detach() if value.requires_grad else projected
 
-    def _call(self, node: Node, implementation: Implementation, values: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        arguments = [values[name] if name else None for name in node.inputs]
+    def _call(
+        self, node: Node, implementation: Implementation, values: Mapping[str, Tensor], device: torch.device
+    ) -> tuple[Tensor, ...]:
+        arguments: list[Tensor | list[int] | None] = [
+            _argument(values[name], position in implementation.integers, device) if name else None
+            for position, name in enumerate(node.inputs)
+        ]
         context = {"training": self.training, "output_count": len(node.outputs)}
         keywords = {key: context[key] for key in implementation.context}
         try:
             result = implementation.function(*arguments, **node.attributes, **keywords)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            shapes = ", ".join(
-                f"{name}{list(value.shape)}"
-                for name, value in zip(node.inputs, arguments, strict=True)
-                if value is not None
-            )
+            shapes = ", ".join(f"{name}{list(values[name].shape)}" for name in node.inputs if name)
             raise ModelError(f"{node.op} node {node.name!r} failed on inputs {shapes}: {error}") from error
         return result if isinstance(result, tuple) else (result,)
+
+
+def _tensor(name: str, array: np.ndarray) -> Tensor:
+    try:
+        return to_tensor(array)
+    except ValueError as error:
+        raise ModelError(f"initializer {name!r} cannot be imported: {error}") from error
+
+
+def _on_device(value: Tensor | np.ndarray, device: torch.device) -> Tensor:
+    return value if isinstance(value, Tensor) else to_tensor(value).to(device)
+
+
+def _argument(value: Tensor, as_integers: bool, device: torch.device) -> Tensor | list[int]:
+    """Return an input as its operator takes it; what was computed from shapes on the CPU joins the others here."""
+    if as_integers:
+        return [int(item) for item in value.reshape(-1).tolist()]
+    return value.to(device)
 
 
 def _implementation(node: Node) -> Implementation:
@@ -157,15 +172,20 @@ def _implementation(node: Node) -> Implementation:
 
 
 def _trainable(graph: Graph) -> set[str]:
-    return {
-        name
-        for node in graph.nodes
-        for position in TRAINABLE_INPUTS.get(node.op, ())
-        if position < len(node.inputs)
-        and (name := node.inputs[position]) in graph.initializers
-        and graph.initializers[name].dtype == np.float32
-        and graph.initializers[name].size > 1
-    }
+    found = set()
+    for node in graph.nodes:
+        vectors = TRAINABLE_VECTORS.get(node.op, ())
+        for position, name in enumerate(node.inputs):
+            array = graph.initializers.get(name)
+            if array is None or array.dtype != np.float32 or array.size < 2:
+                continue
+            if position in TRAINABLE_INPUTS.get(node.op, ()) or (position in vectors and _is_vector(array)):
+                found.add(name)
+    return found
+
+
+def _is_vector(array: np.ndarray) -> bool:
+    return max(array.shape) == array.size and bool(np.isfinite(array).all())
 
 
 def _last_uses(graph: Graph) -> dict[int, list[str]]:

@@ -60,12 +60,13 @@ def conv_transpose(
     if output_shape is None and auto_pad.startswith("SAME"):
         output_shape = [n * s for n, s in zip(x.shape[2:], strides, strict=True)]
     if output_shape is not None:
-        total = [f + e - o for f, e, o in zip(full, extra, output_shape[-rank:], strict=True)]
-        small, large = [t // 2 for t in total], [t - t // 2 for t in total]
-        before, after = (large, small) if auto_pad == "SAME_LOWER" else (small, large)
+        wanted = output_shape[-rank:]
+        total = [max(0, f + e - o) for f, e, o in zip(full, extra, wanted, strict=True)]
+        before = [t // 2 if auto_pad == "SAME_UPPER" else t - t // 2 for t in total]
+        after = [f - b - o for f, b, o in zip(full, before, wanted, strict=True)]
     else:
-        before, after = explicit_pads(auto_pad, pads, full, [], [], []) if pads else ([0] * rank, [0] * rank)
-    after = [a - e for a, e in zip(after, extra, strict=True)]
+        pads = pads or [0] * (2 * rank)
+        before, after = pads[:rank], [a - e for a, e in zip(pads[rank:], extra, strict=True)]
     convolve = _CONV_TRANSPOSE[rank - 1]
     if before == after:
         return convolve(fast_layout(x), w, b, strides, before, [0] * rank, group, dilations)

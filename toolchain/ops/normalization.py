@@ -1,5 +1,6 @@
-"""Normalisation and softmax."""
+"""Normalisation of activations."""
 
+import torch
 import torch.nn.functional as F  # noqa: N812 - the name the whole field uses
 from torch import Tensor
 
@@ -20,6 +21,90 @@ def batch_normalization(
     training_mode: int = 0,
     training: bool = False,
 ) -> Tensor:
-    """Normalise per channel; while the module trains, by batch statistics, updating ``mean`` and ``var`` in place."""
+    """Normalise per channel; while the module trains, by batch statistics, updating ``mean`` and ``var`` in place.
+
+    A node that the file marks ``training_mode`` gives batch statistics as outputs and is not imported.
+    """
+    if training_mode:
+        raise ValueError("training_mode=1 is a graph exported for training; export it for inference")
+    if not spatial:
+        raise ValueError("spatial=0 (statistics per element, removed in opset 9) is not supported")
     # ONNX weighs the running value by momentum, torch weighs the batch.
     return F.batch_norm(x, mean, var, scale, b, training, 1 - momentum, epsilon)
+
+
+@op("InstanceNormalization", since=6)
+def instance_normalization(x: Tensor, scale: Tensor, b: Tensor, *, epsilon: float = 1e-5) -> Tensor:
+    """Normalise every channel of every sample over its spatial dimensions."""
+    return F.instance_norm(x, weight=scale, bias=b, eps=epsilon)
+
+
+@op("LayerNormalization", since=17)
+def layer_normalization(
+    x: Tensor,
+    scale: Tensor,
+    b: Tensor | None = None,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
+    output_count: int = 1,
+) -> Tensor | tuple[Tensor, ...]:
+    """Normalise over all dimensions from ``axis`` on; mean and inverse standard deviation on request."""
+    shape = x.shape[axis:]
+    if output_count == 1 and scale.shape == shape:
+        return F.layer_norm(x, shape, scale, b, epsilon)
+    axes = list(range(axis % x.ndim, x.ndim))
+    mean = x.mean(axes, keepdim=True)
+    inverse = torch.rsqrt((x - mean).square().mean(axes, keepdim=True) + epsilon)
+    y = (x - mean) * inverse * scale
+    return (y if b is None else y + b, mean, inverse)[: max(output_count, 1)]
+
+
+@op("RMSNormalization", since=23)
+def rms_normalization(
+    x: Tensor, scale: Tensor, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
+) -> Tensor:
+    """Divide by the root of the mean square over all dimensions from ``axis`` on."""
+    axes = list(range(axis % x.ndim, x.ndim))
+    return x * torch.rsqrt(x.square().mean(axes, keepdim=True) + epsilon) * scale
+
+
+@op("GroupNormalization", since=18)
+def group_normalization_per_group(
+    x: Tensor, scale: Tensor, b: Tensor, *, epsilon: float = 1e-5, num_groups: int
+) -> Tensor:
+    """Normalise groups of channels, scale and bias per group (opset 18 to 20)."""
+    repeats = x.shape[1] // num_groups
+    return F.group_norm(x, num_groups, scale.repeat_interleave(repeats), b.repeat_interleave(repeats), epsilon)
+
+
+@op("GroupNormalization", since=21)
+def group_normalization(
+    x: Tensor, scale: Tensor, b: Tensor, *, epsilon: float = 1e-5, num_groups: int, stash_type: int = 1
+) -> Tensor:
+    """Normalise groups of channels, scale and bias per channel."""
+    return F.group_norm(x, num_groups, scale, b, epsilon)
+
+
+@op("LRN")
+def lrn(x: Tensor, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0, size: int) -> Tensor:
+    """Divide by a power of the squares summed over ``size`` neighbouring channels."""
+    before = (size - 1) // 2
+    padded = F.pad(x.square(), [0, 0] * (x.ndim - 2) + [before, size - 1 - before])
+    return x / (bias + alpha / size * padded.unfold(1, size, 1).sum(-1)).pow(beta)
+
+
+@op("MeanVarianceNormalization", since=9)
+def mean_variance_normalization(x: Tensor, *, axes: list[int] | None = None) -> Tensor:
+    """Subtract the mean and divide by the standard deviation over ``axes``."""
+    axes = [0, 2, 3] if axes is None else axes
+    centred = x - x.mean(axes, keepdim=True)
+    return centred / (centred.square().mean(axes, keepdim=True).sqrt() + 1e-9)
+
+
+@op("LpNormalization")
+def lp_normalization(x: Tensor, *, axis: int = -1, p: int = 2) -> Tensor:
+    """Divide by the Lp norm along ``axis``; a zero vector stays zero."""
+    norm: Tensor = torch.linalg.vector_norm(x, p, axis, keepdim=True)
+    return x / torch.where(norm == 0, torch.ones_like(norm), norm)

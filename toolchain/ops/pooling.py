@@ -104,7 +104,8 @@ def lp_pool(
     if ceil_mode:
         after = ceil_after(size, kernel_shape, strides, dilations, before, after)
     view = windows(pad(x, before, after), kernel_shape, strides, dilations).flatten(-rank)
-    return torch.linalg.vector_norm(view, p, dim=-1)
+    norm: Tensor = torch.linalg.vector_norm(view, p, dim=-1)
+    return norm
 
 
 def _spatial(x: Tensor) -> list[int]:
@@ -126,4 +127,5 @@ def global_max_pool(x: Tensor) -> Tensor:
 @op("GlobalLpPool", since=2)
 def global_lp_pool(x: Tensor, *, p: int = 2) -> Tensor:
     """Lp norm over all spatial dimensions, which are kept with size 1."""
-    return torch.linalg.vector_norm(x, p, dim=_spatial(x), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x, p, dim=_spatial(x), keepdim=True)
+    return norm

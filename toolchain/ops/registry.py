@@ -1,13 +1,15 @@
 """Registry of ONNX operators as plain functions on tensors.
 
 Positional parameters are the operator's inputs (``None`` for an optional one that is left out), keyword parameters its
-attributes under their ONNX names. Two keywords are not attributes and are given by the module: ``training`` (True
+attributes under their ONNX names. An input annotated as ``list[int]`` (a shape, axes, repeats) is handed over as plain
+integers, whatever device it is on. Two keywords are not attributes and are given by the module: ``training`` (True
 while the module trains) and ``output_count`` (how many outputs the node names).
 """
 
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -15,35 +17,53 @@ from toolchain.errors import ModelError
 from toolchain.graph import Node
 
 Operator = Callable[..., Tensor | tuple[Tensor, ...]]
+Function = TypeVar("Function", bound=Operator)
 
 CONTEXT = ("training", "output_count")
 
 
 @dataclass(frozen=True)
 class Implementation:
-    """An operator function, the first schema version it holds for, and which context keywords it asks for."""
+    """An operator function, the first schema version it holds for, and how it wants to be called.
+
+    Attributes:
+        function: the operator.
+        since: the first schema version it holds for.
+        context: which of the ``CONTEXT`` keywords it asks for.
+        integers: positions of the inputs that it takes as ``list[int]``.
+        signature: its parameters.
+    """
 
     function: Operator
     since: int
     context: tuple[str, ...]
+    integers: frozenset[int]
     signature: inspect.Signature
 
 
 _OPERATORS: dict[tuple[str, str], list[Implementation]] = {}
 
 
-def op(name: str, since: int = 1, domain: str = "") -> Callable[[Operator], Operator]:
+def op(name: str, since: int = 1, domain: str = "") -> Callable[[Function], Function]:
     """Register a function for operator ``name`` from schema version ``since`` until the next registered version."""
 
-    def register(function: Operator) -> Operator:
+    def register(function: Function) -> Function:
         signature = inspect.signature(function)
         context = tuple(key for key in CONTEXT if key in signature.parameters)
         versions = _OPERATORS.setdefault((domain, name), [])
-        versions.append(Implementation(function, since, context, signature))
+        versions.append(Implementation(function, since, context, _integer_inputs(signature), signature))
         versions.sort(key=lambda item: item.since)
         return function
 
     return register
+
+
+def _integer_inputs(signature: inspect.Signature) -> frozenset[int]:
+    return frozenset(
+        position
+        for position, parameter in enumerate(signature.parameters.values())
+        if parameter.kind is not parameter.KEYWORD_ONLY and parameter.annotation in (list[int], list[int] | None)
+    )
 
 
 def find(node: Node) -> Implementation | None:
