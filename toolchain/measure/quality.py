@@ -1,0 +1,131 @@
+"""Accuracy, agreement and fidelity of the compressed file against the original, both run in ONNX Runtime."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime as ort
+
+from toolchain.errors import DataError, ExportError
+from toolchain.measure.fidelity import ClassAgreement, Closeness
+from toolchain.measure.session import open_session, run_session
+
+if TYPE_CHECKING:
+    from calibration.data import Dataset
+
+BATCH = 32  # where the model leaves the batch dimension open
+
+ACCURACY = "top-1 accuracy"
+AGREEMENT = "agreement with the original"
+COSINE = "cosine similarity to the original"
+
+
+def quality_section(original: Path, compressed: Path, dataset: "Dataset", threads: int | None = None) -> dict[str, Any]:
+    """Return the report's ``quality`` section: both files run over every sample of ``dataset``.
+
+    The metric is top-1 accuracy where there are labels and an output ``[N, classes]``; agreement (both files choose
+    the same class) where there are no labels; cosine similarity where no output holds class scores. ``drop`` is
+    original minus compressed. ``fidelity`` has a row per output.
+
+    Args:
+        original: the model before.
+        compressed: the model after, with the same inputs and outputs.
+        dataset: samples that were not trained on; labels are class indices, shape ``[N]``.
+        threads: threads of one operator; None takes every core this process may use.
+
+    Raises:
+        DataError: the dataset is empty.
+        ExportError: a file does not run, or has no output of numbers.
+    """
+    if not len(dataset):
+        raise DataError("there are no samples to measure quality on")
+    first, second = (open_session(path, threads=threads) for path in (original, compressed))
+    size = fixed_batch(first)
+    closeness: dict[str, Closeness] = {}
+    scores: str | None = None
+    classes = ClassAgreement()
+    for batch in dataset.batches(size or BATCH):
+        count = max(len(array) for array in batch.inputs.values())
+        before, after = (_run(session, batch.inputs, count, size) for session in (first, second))
+        if not closeness:
+            closeness = {name: Closeness() for name in _compared(before)}
+            scores = next((name for name in closeness if _class_scores(before[name], count) is not None), None)
+        for name, sums in closeness.items():
+            sums.add(before[name], after[name])
+        if scores is not None:
+            classes.add(_scores(before, scores, count), _scores(after, scores, count), batch.labels)
+    return _summarize(closeness, scores, classes, dataset)
+
+
+def fixed_batch(session: ort.InferenceSession) -> int | None:
+    """Return the batch size that the model's inputs insist on, or None where it is open."""
+    leading = [value.shape[0] for value in session.get_inputs() if value.shape]
+    return next((size for size in leading if isinstance(size, int)), None)
+
+
+def _run(
+    session: ort.InferenceSession, inputs: Mapping[str, np.ndarray], count: int, size: int | None
+) -> dict[str, np.ndarray]:
+    """Run ``count`` samples; a short last batch is filled up to ``size`` by its last sample, and cut again."""
+    missing = (size or count) - count
+    if not missing:
+        return run_session(session, inputs)
+    filled = {name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for name, array in inputs.items()}
+    outputs = run_session(session, filled)
+    return {
+        name: array[:count] if isinstance(array, np.ndarray) and array.ndim and len(array) == size else array
+        for name, array in outputs.items()
+    }
+
+
+def _compared(outputs: Mapping[str, np.ndarray]) -> list[str]:
+    """Return the float outputs; all outputs of numbers where none is float."""
+    kinds = {name: array.dtype.kind for name, array in outputs.items() if isinstance(array, np.ndarray)}
+    floats = [name for name, kind in kinds.items() if kind == "f"]
+    found = floats or [name for name, kind in kinds.items() if kind in "iub"]
+    if not found:
+        raise ExportError(f"none of the outputs {', '.join(outputs)} is a tensor of numbers, nothing can be compared")
+    return found
+
+
+def _class_scores(array: np.ndarray, count: int) -> np.ndarray | None:
+    """Return ``[N, classes, 1, ...]`` as ``[N, classes]``, or None for any other shape."""
+    if array.dtype.kind != "f" or array.ndim < 2 or len(array) != count or array.shape[1] < 2:
+        return None
+    return array.reshape(count, -1) if array[0].size == array.shape[1] else None
+
+
+def _scores(outputs: Mapping[str, np.ndarray], name: str, count: int) -> np.ndarray:
+    scores = _class_scores(outputs[name], count)
+    if scores is None:
+        raise ExportError(f"output {name!r} has shape {list(outputs[name].shape)}, class scores of {count} expected")
+    return scores
+
+
+def _summarize(
+    closeness: Mapping[str, Closeness], scores: str | None, classes: ClassAgreement, dataset: "Dataset"
+) -> dict[str, Any]:
+    fidelity = {name: sums.result() for name, sums in closeness.items()}
+    interval = None
+    if scores is None:
+        cosines = [row["cosine"] for row in fidelity.values() if row["cosine"] is not None]
+        metric, before, after = COSINE, 1.0, min(cosines, default=None)
+    else:
+        fidelity[scores] |= {"kl_divergence": classes.divergence / classes.samples, "agreement": classes.agreement}
+        if dataset.labels is not None:
+            metric, (before, after), interval = ACCURACY, classes.accuracy, list(classes.drop_ci95())
+        else:
+            metric, before, after = AGREEMENT, 1.0, classes.agreement
+    section = {
+        "metric": metric,
+        "original": before,
+        "compressed": after,
+        "drop": None if after is None else before - after,
+        "fidelity": fidelity,
+        "samples": len(dataset),
+        "data": dataset.kind,
+        "source": dataset.source,
+        "preprocessing": dataset.preprocessing.to_json(),
+    }
+    return section if interval is None else section | {"drop_ci95": interval}

@@ -1,0 +1,46 @@
+"""Figures as text, the same in the terminal, in the verdict and on the page."""
+
+import math
+
+BYTE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"))
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return ``value`` with ``digits`` significant digits, thousands separated, never in exponent form."""
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"
+
+
+def bytes_text(count: float) -> str:
+    """Return a byte count in decimal units: ``1.73 MB``."""
+    for size, unit in BYTE_UNITS:
+        if count >= size:
+            return f"{significant(count / size)} {unit}"
+    return f"{count:,.0f} B"
+
+
+def milliseconds(value: float) -> str:
+    """Return a time given in milliseconds: ``0.123 ms``, ``1.20 s`` from one second on."""
+    return f"{significant(value / 1e3)} s" if value >= 1e3 else f"{significant(value)} ms"
+
+
+def times(ratio: float) -> str:
+    """Return a factor: ``36.0x``."""
+    return f"{significant(ratio)}x"
+
+
+def percent(share: float) -> str:
+    """Return a share of one in percent with two decimals: ``99.25 %``."""
+    return f"{100 * share:.2f} %"
+
+
+def points(share: float) -> str:
+    """Return a difference of two shares in percentage points, without its sign: ``0.19 points``."""
+    return f"{abs(100 * share):.2f} points"
+
+
+def scientific(value: float) -> str:
+    """Return an error or a residual: ``1.2e-07``, plain where that is shorter."""
+    return "0" if value == 0 else f"{value:.2g}"

@@ -1,0 +1,92 @@
+"""What became of every weight tensor: counted from its values, not from its masks."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from toolchain.errors import ExportError
+from toolchain.graph import Weight, find_weights
+from toolchain.module import OnnxModule
+
+
+class Stored(Protocol):
+    """How the exporter stored one tensor: encoding, kernel that runs it, and its bytes in the file."""
+
+    @property
+    def encoding(self) -> str:
+        """Name of the encoding, such as ``"packed"``."""
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel, such as ``"int8"``."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in the file of everything that rebuilds the tensor."""
+
+
+def weights_section(module: OnnxModule, stored: Mapping[str, Stored]) -> dict[str, Any]:
+    """Return the report's ``weights`` section over all prunable tensors.
+
+    Args:
+        module: the compressed model; its ``graph`` still holds the original values.
+        stored: how each prunable tensor lies in the compressed file, by initializer name.
+
+    Returns:
+        ``total`` weights, ``nonzero`` after and ``nonzero_original`` before, ``ratio`` = total / nonzero,
+        ``bits_per_weight`` = bits in the file per original weight, and a row per tensor.
+
+    Raises:
+        ExportError: a prunable tensor is missing from ``stored``.
+    """
+    prunable = [weight for weight in find_weights(module.graph) if not weight.reason]
+    missing = [weight.name for weight in prunable if weight.name not in stored]
+    if missing:
+        raise ExportError(f"the exporter did not say how it stored {', '.join(map(repr, missing[:8]))}")
+    rows = [_row(weight, module, stored[weight.name]) for weight in prunable]
+    total, nonzero = sum(row["size"] for row in rows), sum(row["nonzero"] for row in rows)
+    return {
+        "total": total,
+        "nonzero": nonzero,
+        "nonzero_original": sum(int((module.graph.initializers[weight.name] != 0).sum()) for weight in prunable),
+        "ratio": total / nonzero if nonzero else None,
+        "bits_per_weight": 8 * sum(row["bytes"] for row in rows) / total if total else None,
+        "tensors": rows,
+    }
+
+
+def _row(weight: Weight, module: OnnxModule, stored: Stored) -> dict[str, Any]:
+    values = module.tensor(weight.name).detach()
+    tensor_format = module.formats.get(weight.name)
+    grid = None if tensor_format is None else tensor_format.grid
+    return {
+        "name": weight.name,
+        "op": weight.op,
+        "shape": list(weight.shape),
+        "size": weight.size,
+        "nonzero": int(torch.count_nonzero(values)),
+        "bits": 8 * values.element_size() if grid is None else grid.bits,
+        "structure": structure(values, weight.axis),
+        "encoding": stored.encoding,
+        "kernel": stored.kernel,
+        "bytes": stored.bytes,
+    }
+
+
+def structure(values: Tensor, axis: int | None) -> str:
+    """Return how the zeros of ``values`` lie.
+
+    Returns:
+        ``"dense"`` without zeros, ``"channels"`` when every zero lies in an output channel that is zero throughout,
+        ``"unstructured"`` otherwise.
+    """
+    kept = values != 0
+    if bool(kept.all()):
+        return "dense"
+    if axis is not None:
+        channels = kept.movedim(axis, 0).flatten(1)
+        if bool((channels.all(1) | ~channels.any(1)).all()):
+            return "channels"
+    return "unstructured"
