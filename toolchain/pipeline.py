@@ -1,0 +1,188 @@
+"""``compress()``: load, plan, passes, export, verify, measure, report."""
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from calibration.data import Dataset, Preprocessing
+from passes.augment import can_shift
+from passes.objective import objective_for
+from passes.training import Trainer
+from toolchain.compression import Compression, deadline_for, run_passes
+from toolchain.errors import RecipeError
+from toolchain.export import Parity, WrittenModel, check_folded, verify, write_model
+from toolchain.graph import Graph, load_graph, save_proto, simplify
+from toolchain.measure import build_report, measure_latency, quality_section, size_section, weights_section, write_report
+from toolchain.module import OnnxModule
+from toolchain.outputs import check_output, default_output, default_report
+from toolchain.plan import Device, Plan, describe_plan
+from toolchain.progress import NullProgress, Progress
+from toolchain.recipe import Request, read_request
+from toolchain.resolve import make_plan
+from toolchain.workload import Workload, load_workload
+
+LEARNING_RATE = 2e-3
+RESERVE = 0.12  # part of a time budget kept for choosing kernels, export and measuring
+LONGEST_RESERVE = 90.0
+PARITY_BATCHES = 4
+PARITY_BATCH = 16
+
+
+@dataclass(frozen=True)
+class CompressResult:
+    """What ``compress`` returns.
+
+    Attributes:
+        path: the compressed model.
+        report: the report, as in ``report.json``.
+        report_path: the HTML report.
+    """
+
+    path: Path
+    report: Mapping[str, Any]
+    report_path: Path
+
+
+def compress(  # noqa: PLR0913 - every argument is an option of the command
+    model: str | os.PathLike[str],
+    *,
+    prune: str | float | None = None,
+    quant: str | None = None,
+    data: str | None = None,
+    evaluation: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    report: str | os.PathLike[str] | None = None,
+    epochs: int | None = None,
+    budget: str | float | None = None,
+    device: Device = "auto",
+    seed: int = 0,
+    recipe: str | os.PathLike[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    progress: Progress | None = None,
+) -> CompressResult:
+    """Compress an ONNX model into a smaller one that stock ONNX Runtime runs, and measure both.
+
+    Args:
+        model: path of the ONNX file; never written.
+        prune: ``"36x"``, ``"97%"`` or a fraction of zeros, over all prunable weights together.
+        quant: ``"8bit"``, ``"4bit"``, ``"3bit"``, ``"2bit"``, ``"ternary"`` or ``"binary"``.
+        data: ``.npz``, ``.npy``, a folder of class folders of images, or ``package.module:function``; None synthesises
+            inputs, and accuracy on real data is then not measured.
+        evaluation: data to measure on; None takes the data's own test part or holds a part out.
+        output: where the compressed model goes; None puts ``NAME.compressed.onnx`` beside the model.
+        report: folder of the report; None puts it beside the output.
+        epochs: passes over the data in all; 0 only calibrates and projects.
+        budget: time that everything is fitted into, such as ``"10m"``.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        seed: of every random choice.
+        recipe: a ``recipe.toml`` with everything else.
+        preprocessing: what turns the data into the model's inputs.
+        progress: is told what happens.
+
+    Raises:
+        ToolchainError: anything that the user can mend; nothing is left half-written.
+    """
+    started = time.monotonic()
+    request = read_request(Request(prune, quant, epochs, budget, device, seed, recipe))
+    source = Path(model)
+    target = Path(output) if output is not None else default_output(source)
+    folder = Path(report) if report is not None else default_report(target)
+    check_output(source, target, folder)
+    told = progress or NullProgress()
+    timings: dict[str, float] = {}
+
+    told.phase("load", 0.02)
+    graph, note = simplify(load_graph(source))
+    plan = make_plan(graph, request)
+    torch.manual_seed(plan.train.seed)
+    teacher = OnnxModule(graph).to(_device(plan.train.device)).eval()
+    module = OnnxModule(graph).to(teacher.device)
+    workload = load_workload(teacher, data, evaluation, preprocessing or Preprocessing(), plan.train.seed)
+    notes = tuple(text for text in (note, *workload.notes) if text)
+    for text in notes:
+        told.note(text)
+    timings["load_s"] = time.monotonic() - started
+
+    trainer = _trainer(plan, module, teacher, workload, told)
+    until = None if plan.train.budget_s is None else started + plan.train.budget_s - _reserve(plan.train.budget_s)
+    sample = _first(workload.split.evaluation, graph, 1)
+    done = run_passes(plan, trainer, sample, deadline_for(plan, trainer.steps_per_epoch, until))
+    timings["train_s"] = time.monotonic() - started - timings["load_s"]
+
+    told.phase("export and verify", 0.03)
+    written, parity = _export(module, done, workload.split.evaluation, target)
+    told.phase("measure", 0.06)
+    sections = {
+        "plan": describe_plan(plan),
+        "seed": plan.train.seed,
+        "size": size_section(source, target),
+        "weights": weights_section(module, written.tensors),
+        "quality": quality_section(source, target, workload.split.evaluation, plan.export.threads),
+        "latency": measure_latency(source, target, sample, plan.export.threads),
+        "parity": parity.to_json(),
+        "convergence": done.log,
+        "notes": list(notes),
+        "timings": timings | {"total_s": time.monotonic() - started},
+    }
+    result = build_report(source, target, sections)
+    return CompressResult(target, result, write_report(result, folder))
+
+
+def _device(name: Device) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("device cuda was asked for, but torch finds none", hint="use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _reserve(budget: float) -> float:
+    """Return the seconds of a time budget that are kept for what comes after training."""
+    return min(LONGEST_RESERVE, RESERVE * budget)
+
+
+def _trainer(plan: Plan, module: OnnxModule, teacher: OnnxModule, workload: Workload, progress: Progress) -> Trainer:
+    graph, parts = module.graph, workload.split
+    # Outputs of one vector per sample hardly change when an image moves by a pixel; maps of pixels move along.
+    movable = all(value.shape is not None and len(value.shape) <= 2 for value in graph.outputs)
+    shape = next(iter(parts.train.batch(np.arange(1)).inputs.values())).shape
+    return Trainer(
+        module=module,
+        teacher=teacher,
+        data=parts.train,
+        selection=parts.selection,
+        objective=objective_for(graph, parts.train.labels is not None),
+        batch_size=plan.train.batch_size,
+        learning_rate=plan.train.learning_rate or LEARNING_RATE,
+        augment=movable and can_shift(shape),
+        rng=np.random.default_rng(plan.train.seed),
+        progress=progress,
+    )
+
+
+def _first(data: Dataset, graph: Graph, count: int) -> dict[str, np.ndarray]:
+    """Return the first samples as one batch: ``count`` of them, or what the model's fixed batch dimension says."""
+    fixed = [value.shape[0] for value in graph.inputs if value.shape and isinstance(value.shape[0], int)]
+    return data.batch(np.arange(min(len(data), fixed[0] if fixed else count))).inputs
+
+
+def _export(
+    module: OnnxModule, done: Compression, data: Dataset, target: Path
+) -> tuple[WrittenModel, Parity]:
+    """Write the compressed model to ``target`` once ONNX Runtime has shown that it computes what the module does."""
+    module.to("cpu").eval()
+    written = write_model(module, {node: choice.kernel for node, choice in done.kernels.items()})
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / target.name
+        save_proto(written.proto, draft)
+        check_folded(draft)
+        batches = [_first(data.subset(np.arange(start, len(data))), module.graph, PARITY_BATCH)
+                   for start in range(0, min(len(data), PARITY_BATCHES * PARITY_BATCH), PARITY_BATCH)]
+        parity = verify(draft, module, batches)
+    save_proto(written.proto, target)
+    return written, parity
