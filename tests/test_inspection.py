@@ -1,0 +1,120 @@
+import json
+
+import numpy as np
+import onnx.parser
+import pytest
+
+from toolchain.errors import ModelError
+from toolchain.inspection import inspect, render_inspection, to_json
+
+TEXT = """
+    <ir_version: 8, opset_import: ["": 17, "com.example": 1]>
+    net (float[N, 1, 4, 4] image) => (float[N, 3] logits)
+    <float[2, 1, 3, 3] "conv.weight", float[2] "conv.bias", float[8, 3] "fc.weight", float[1] half>
+    {
+        a = Conv<kernel_shape = [3, 3]>(image, "conv.weight", "conv.bias")
+        b = com.example.Wobble(a)
+        c = Mul(b, half)
+        d = Flatten(c)
+        e = com.example.Wobble(d)
+        logits = MatMul(e, "fc.weight")
+    }
+"""
+
+
+def saved(text, folder, rename=()):
+    """Write the model of ``text`` with ones for the tensors that it only declares."""
+    model = onnx.parser.parse_model(text)
+    for info in model.graph.value_info:
+        shape = [dim.dim_value for dim in info.type.tensor_type.shape.dim]
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), info.name))
+    del model.graph.value_info[:]
+    for old, new in rename:
+        for tensor in model.graph.initializer:
+            tensor.name = tensor.name.replace(old, new)
+        for node in model.graph.node:
+            node.input[:] = [name.replace(old, new) for name in node.input]
+    path = folder / "model.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path):
+    return saved(TEXT, tmp_path)
+
+
+def test_every_tensor_is_listed_with_its_share_and_the_reason_why_not(model):
+    found = {row.name: row for row in inspect(model).tensors}
+    assert list(found) == ["conv.weight", "conv.bias", "half", "fc.weight"]
+    assert (found["conv.weight"].op, found["conv.weight"].shape, found["conv.weight"].weights) == (
+        "Conv",
+        (2, 1, 3, 3),
+        18,
+    )
+    assert found["fc.weight"].reason == ""
+    assert found["conv.bias"].reason == "bias"
+    assert found["half"].reason == "elementwise operand of Mul"
+    assert sum(row.share for row in found.values()) == pytest.approx(1)
+
+
+def test_totals_and_the_largest_ratio_count_only_what_can_be_pruned(model):
+    found = inspect(model)
+    assert (found.weights, found.usable_weights, found.largest_ratio) == (18 + 2 + 1 + 24, 42, 21.0)
+
+
+def test_unsupported_operators_are_listed_and_do_not_fail(model):
+    found = inspect(model)
+    assert found.unsupported == {"com.example.Wobble": 2}
+    assert found.operators == {"com.example.Wobble": 2, "Conv": 1, "Mul": 1, "Flatten": 1, "MatMul": 1}
+    assert "not supported  com.example.Wobble 2" in render_inspection(found, width=120)
+
+
+def test_the_text_names_inputs_outputs_opset_and_every_tensor(model):
+    text = render_inspection(inspect(model), width=120)
+    for part in (
+        f"{model.stat().st_size:,} bytes",
+        "ai.onnx 17, com.example 1",
+        "image: float32 [N, 1, 4, 4]",
+        "logits: float32 [N, 3]",
+        "conv.weight",
+        "2x1x3x3",
+        "no: bias",
+        "2 of 4 tensors can be pruned and quantized: 42 of 45 values.",
+        "21.00x",
+    ):
+        assert part in text
+
+
+def test_json_holds_the_same_and_is_plain(model):
+    found = json.loads(to_json(inspect(model)))
+    assert found["tensors"][0]["shape"] == [2, 1, 3, 3]
+    assert found["inputs"] == [{"name": "image", "dtype": "float32", "shape": ["N", 1, 4, 4]}]
+    assert found["unsupported"] == {"com.example.Wobble": 2}
+
+
+def test_a_narrow_terminal_folds_names_and_loses_none(tmp_path):
+    name = "encoder.layers.0.attention.self.query.projection.weight"
+    text = render_inspection(inspect(saved(TEXT, tmp_path, [("fc.weight", name)])), width=60)
+    column = "".join(line[: line.find(" ")] for line in text.splitlines())
+    assert name in column
+    assert max(map(len, text.splitlines())) <= 60
+
+
+def test_names_cannot_control_the_terminal(tmp_path):
+    text = render_inspection(inspect(saved(TEXT, tmp_path, [("fc.weight", "\x1b[31m[red]x")])), width=120)
+    assert "\x1b" not in text
+    assert "\\x1b[31m[red]x" in text
+
+
+def test_a_model_without_weights_has_no_ratio(tmp_path):
+    path = saved('<ir_version: 8, opset_import: ["": 17]> g (float[2] x) => (float y) { y = Det(x) }', tmp_path)
+    found = inspect(path)
+    assert (found.tensors, found.largest_ratio) == ((), None)
+    assert "0 of 0 tensors" in render_inspection(found)
+
+
+def test_what_is_not_a_model_is_an_error(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"GIF89a" * 10)
+    with pytest.raises(ModelError, match="not an ONNX file"):
+        inspect(tmp_path / "model.onnx")

@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from toolchain.errors import ExportError, ModelError
+from toolchain.outputs import check_output, default_output, default_report
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"model")
+    return path
+
+
+def test_results_go_beside_the_model():
+    output = default_output(Path("nets/model.onnx"))
+    assert output == Path("nets/model.compressed.onnx")
+    assert default_report(output) == Path("nets/model.compressed-report")
+
+
+def test_a_fresh_output_and_a_report_folder_yet_to_be_made_are_fine_and_nothing_is_left(model, tmp_path):
+    check_output(model, tmp_path / "small.onnx", tmp_path / "deep" / "report")
+    assert list(tmp_path.iterdir()) == [model]
+
+
+def test_the_input_is_never_the_output_under_any_name(model, tmp_path):
+    alias = tmp_path / "alias.onnx"
+    alias.symlink_to(model)
+    for output in (model, tmp_path / "." / "model.onnx", alias):
+        with pytest.raises(ExportError, match="is the input itself"):
+            check_output(model, output, None)
+
+
+def test_a_missing_model_is_said_first(tmp_path):
+    with pytest.raises(ModelError, match="no such file"):
+        check_output(tmp_path / "none" / "model.onnx", tmp_path / "none" / "small.onnx", None)
+
+
+def test_the_output_must_be_a_file_in_a_folder_that_exists(model, tmp_path):
+    with pytest.raises(ExportError, match="is a folder"):
+        check_output(model, tmp_path, None)
+    with pytest.raises(ExportError, match="does not exist") as caught:
+        check_output(model, tmp_path / "none" / "small.onnx", None)
+    assert "mkdir -p" in caught.value.hint
+
+
+def test_the_report_must_not_be_a_file(model, tmp_path):
+    with pytest.raises(ExportError, match=r"the report folder .* is a file"):
+        check_output(model, tmp_path / "small.onnx", model)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write to")
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(model, tmp_path):
+    with pytest.raises(ExportError, match="the output folder /proc cannot be written"):
+        check_output(model, Path("/proc/small.onnx"), None)
+    with pytest.raises(ExportError, match="the report folder /proc cannot be written"):
+        check_output(model, tmp_path / "small.onnx", Path("/proc/report"))

@@ -1,0 +1,207 @@
+"""What a model holds, and what can be pruned and quantized: ``compress inspect``.
+
+Nothing is run, so models that use operators which cannot be imported are shown as well.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from toolchain.graph import Graph, Node, Value, Weight, find_weights, load_graph
+from toolchain.ops import find
+from toolchain.resolve import largest_ratio
+
+
+@dataclass(frozen=True)
+class Port:
+    """A graph input or output: a dimension is a number, a symbol's name, or None; no shape at all is None."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True)
+class TensorRow:
+    """One constant tensor.
+
+    Attributes:
+        name: initializer name.
+        op: operators that use it.
+        shape: its dimensions.
+        weights: number of elements.
+        share: part of all elements of all constant tensors, 0..1.
+        reason: why it can be neither pruned nor quantized; empty when it can be both.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    weights: int
+    share: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything that ``compress inspect`` shows.
+
+    Attributes:
+        model: path of the file.
+        file_bytes: size of the ``.onnx`` file, external data not counted.
+        opsets: version by domain.
+        inputs: what must be fed.
+        outputs: what comes out.
+        operators: number of nodes by operator type, most frequent first.
+        unsupported: the same, of the operators that cannot be imported.
+        tensors: every constant tensor that a node uses, in graph order.
+        weights: elements of all constant tensors.
+        usable_weights: those that can be pruned and quantized.
+        largest_ratio: the largest overall ``--prune`` that can be reached; None with nothing to prune.
+    """
+
+    model: str
+    file_bytes: int
+    opsets: dict[str, int]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    operators: dict[str, int]
+    unsupported: dict[str, int]
+    tensors: tuple[TensorRow, ...]
+    weights: int
+    usable_weights: int
+    largest_ratio: float | None
+
+
+def inspect(model: str | os.PathLike[str]) -> Inspection:
+    """Read ``model`` and describe it.
+
+    Raises:
+        ModelError: the file cannot be read or is not a valid ONNX model.
+    """
+    path = Path(model)
+    graph = load_graph(path)
+    weights = find_weights(graph)
+    total = sum(weight.size for weight in weights)
+    usable = [weight for weight in weights if not weight.reason]
+    usable_size = sum(weight.size for weight in usable)
+    return Inspection(
+        model=str(path),
+        file_bytes=path.stat().st_size,
+        opsets={domain or "ai.onnx": version for domain, version in graph.opsets.items()},
+        inputs=tuple(map(_port, graph.inputs)),
+        outputs=tuple(map(_port, graph.outputs)),
+        operators=_count(graph.nodes),
+        unsupported=_count(_unsupported(graph)),
+        tensors=tuple(_row(weight, total) for weight in weights),
+        weights=total,
+        usable_weights=usable_size,
+        largest_ratio=largest_ratio(usable_size, len(usable)) if usable else None,
+    )
+
+
+def to_json(inspection: Inspection) -> str:
+    """Return the inspection as indented JSON."""
+    return json.dumps(asdict(inspection), indent=2)
+
+
+def render_inspection(inspection: Inspection, width: int | None = None) -> str:
+    """Return the inspection as text for a terminal of ``width`` columns; None asks the terminal."""
+    buffer = StringIO()
+    console = Console(file=buffer, width=width or shutil.get_terminal_size((120, 40)).columns, highlight=False)
+    console.print(_facts(inspection))
+    if inspection.tensors:
+        console.print()
+        console.print(_tensor_table(inspection.tensors))
+    console.print()
+    for line in _totals(inspection):
+        console.print(_plain(line))
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def _port(value: Value) -> Port:
+    return Port(value.name, str(value.dtype), value.shape)
+
+
+def _row(weight: Weight, total: int) -> TensorRow:
+    share = weight.size / total if total else 0.0
+    return TensorRow(weight.name, weight.op, weight.shape, weight.size, share, weight.reason)
+
+
+def _unsupported(graph: Graph) -> list[Node]:
+    return [node for node in graph.nodes if find(node) is None]
+
+
+def _count(nodes: Iterable[Node]) -> dict[str, int]:
+    counts = Counter(f"{node.domain}.{node.op}" if node.domain else node.op for node in nodes)
+    return dict(counts.most_common())
+
+
+def _facts(inspection: Inspection) -> Table:
+    table = Table.grid(padding=(0, 2))
+    operators = ", ".join(f"{name} {count}" for name, count in inspection.operators.items())
+    facts = {
+        "model": f"{inspection.model}, {inspection.file_bytes:,} bytes",
+        "opset": ", ".join(f"{domain} {version}" for domain, version in inspection.opsets.items()),
+        "inputs": "\n".join(map(_port_text, inspection.inputs)),
+        "outputs": "\n".join(map(_port_text, inspection.outputs)),
+        "operators": operators,
+    }
+    if inspection.unsupported:
+        facts["not supported"] = ", ".join(f"{name} {count}" for name, count in inspection.unsupported.items())
+    for key, value in facts.items():
+        table.add_row(key, _plain(value))
+    return table
+
+
+def _port_text(port: Port) -> str:
+    dims = "?" if port.shape is None else ", ".join("?" if dim is None else str(dim) for dim in port.shape)
+    return f"{port.name}: {port.dtype} [{dims}]"
+
+
+def _tensor_table(rows: tuple[TensorRow, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("tensor", "operator", "shape"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("weights", "share"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("prune and quantize", overflow="fold")
+    for row in rows:
+        table.add_row(
+            _plain(row.name),
+            _plain(row.op),
+            "x".join(map(str, row.shape)) or "scalar",
+            f"{row.weights:,}",
+            f"{row.share:.1%}",
+            _plain(f"no: {row.reason}" if row.reason else "yes"),
+        )
+    return table
+
+
+def _totals(inspection: Inspection) -> list[str]:
+    usable = sum(not row.reason for row in inspection.tensors)
+    lines = [
+        f"{usable} of {len(inspection.tensors)} tensors can be pruned and quantized: "
+        f"{inspection.usable_weights:,} of {inspection.weights:,} values."
+    ]
+    if inspection.largest_ratio is not None:
+        lines.append(
+            f"The largest --prune that can be reached is {inspection.largest_ratio:.2f}x: every tensor keeps a weight."
+        )
+    if inspection.unsupported:
+        lines.append("Operators that are not supported must be replaced before this model can be compressed.")
+    return lines
+
+
+def _plain(text: str) -> Text:
+    """Return text that is neither markup nor, as names come from the model, able to control the terminal."""
+    return Text("".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text))
