@@ -36,10 +36,12 @@ class Allowance:
     Attributes:
         steps: optimizer steps; None for no limit.
         seconds: wall-clock time; None for no limit.
+        weight: expected part of the whole job's time, 0..1, for the time left.
     """
 
     steps: int | None = None
     seconds: float | None = None
+    weight: float | None = None
 
     def done(self, step: int, elapsed: float) -> float:
         """Return the progress in 0..1."""
@@ -54,7 +56,8 @@ class Allowance:
     def share(self, fraction: float) -> "Allowance":
         """Return that fraction of this allowance."""
         steps = None if self.steps is None else math.ceil(self.steps * fraction)
-        return Allowance(steps, None if self.seconds is None else self.seconds * fraction)
+        seconds = None if self.seconds is None else self.seconds * fraction
+        return Allowance(steps, seconds, None if self.weight is None else self.weight * fraction)
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,7 @@ def train(trainer: Trainer, stage: Stage, allowance: Allowance) -> list[LogEntry
     Raises:
         TrainingError: the loss is not finite; the module is left at the best state so far.
     """
+    trainer.progress.phase(stage.name, allowance.weight)
     optimizer = torch.optim.Adam(stage.parameters(), trainer.learning_rate)
     best: Best | None = None
     log: list[LogEntry] = []
