@@ -1,0 +1,121 @@
+"""Every registered operator against the official node cases that the onnx wheel carries."""
+
+import warnings
+from collections import defaultdict
+from fnmatch import fnmatchcase
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx.backend.test.loader import load_model_tests
+
+from toolchain.graph import MIN_OPSET, load_graph
+from toolchain.module import OnnxModule
+from toolchain.ops import registered
+
+NO_FLOAT8 = "torch computes nothing in 8-bit and 4-bit floats"
+NO_SUB_BYTE = "torch has no 2- and 4-bit integers: they can be read, not made"
+NO_UNSIGNED = "torch has no arithmetic on uint16, uint32 and uint64"
+ROUNDING = "half precision rounds at other places than the reference"
+LATER = "not imported yet"
+
+# Cases that cannot apply, by name pattern.
+EXCLUDED = {
+    "*FLOAT8*": NO_FLOAT8,
+    "*FLOAT4*": NO_FLOAT8,
+    "*float4*": NO_FLOAT8,
+    "*_e4m3fn*": NO_FLOAT8,
+    "*_e5m2*": NO_FLOAT8,
+    "test_cast*_to_*INT4*": NO_SUB_BYTE,
+    "test_cast*_to_*INT2*": NO_SUB_BYTE,
+    "test_quantizelinear_*int4": NO_SUB_BYTE,
+    "test_quantizelinear_*int2": NO_SUB_BYTE,
+    "test_*_uint16*": NO_UNSIGNED,
+    "test_*_uint32*": NO_UNSIGNED,
+    "test_*_uint64*": NO_UNSIGNED,
+    "test_bitwise_not_3d": NO_UNSIGNED,
+    "test_attention_*_bf16_expanded": ROUNDING,
+    "test_attention_4d_causal_fp16_expanded": ROUNDING,
+    "test_batchnorm_*_training_mode": "a graph that trains itself; import is for inference graphs",
+    "test_training_dropout*": "random output",
+    "test_equal_string*": "strings",
+    "test_identity_sequence": "a sequence, not a tensor",
+    "test_identity_opt": "an optional, not a tensor",
+    "test_resize_*cubic*": LATER,
+    "test_resize_*antialias": LATER,
+    "test_resize_tf_crop_and_resize*": LATER,
+    "test_resize_downsample_scales_linear_align_corners": "ONNX Runtime divides by the rounded size, and so do we",
+}
+
+# Operators without an official case of their own.
+NO_CASE = {
+    ("", "GlobalLpPool"): "none exists; tests/ops/test_against_onnxruntime.py has one",
+    ("", "Not"): "those that exist are below opset 7; tests/ops/test_against_onnxruntime.py has one",
+    ("com.microsoft", "Gelu"): "not ai.onnx; tests/ops/test_against_onnxruntime.py has one",
+    ("com.microsoft", "MatMulNBits"): "not ai.onnx; tests/ops/test_against_onnxruntime.py has one",
+}
+
+
+@pytest.fixture(scope="module")
+def cases():
+    """The cases by the set of operators that they use, if all of them are registered."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the expected values of some cases overflow as they are computed
+        loaded = load_model_tests(kind="node")
+    known, found = set(registered()), defaultdict(list)
+    for case in loaded:
+        operators = frozenset((n.domain, n.op_type) for n in case.model.graph.node if n.op_type != "Constant")
+        opset = next((entry.version for entry in case.model.opset_import if not entry.domain), 0)
+        if operators and operators <= known and opset >= MIN_OPSET:
+            found[operators].append(case)
+    return found
+
+
+def applies(case):
+    return not any(fnmatchcase(case.name, pattern) for pattern in EXCLUDED)
+
+
+def array(value):
+    return onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+
+
+def as_numpy(tensor, dtype):
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.uint16).numpy().view(dtype)
+    return tensor.numpy()
+
+
+def check(case):
+    graph = load_graph(case.model)
+    module = OnnxModule(graph).eval()
+    for inputs, outputs in case.data_sets:
+        feed = {value.name: array(item) for value, item in zip(graph.inputs, inputs, strict=True)}
+        with torch.no_grad():
+            results = module(feed)
+        for (name, result), expected in zip(results.items(), map(array, outputs), strict=True):
+            got = as_numpy(result, expected.dtype)
+            where = f"{case.name}, output {name!r}"
+            assert got.dtype == expected.dtype, where
+            np.testing.assert_allclose(got, expected, rtol=case.rtol, atol=case.atol, err_msg=where)
+
+
+@pytest.mark.parametrize("operator", registered(), ids=lambda key: ".".join(filter(None, key)))
+def test_operator_passes_all_its_official_cases(operator, cases):
+    applicable = [case for case in cases[frozenset([operator])] if applies(case)]
+    for case in applicable:
+        check(case)
+    assert bool(applicable) != (operator in NO_CASE), "an operator needs an official case or an entry in NO_CASE"
+
+
+def test_cases_of_several_operators_pass(cases):
+    several = [case for operators, group in cases.items() if len(operators) > 1 for case in group if applies(case)]
+    assert several
+    for case in several:
+        check(case)
+
+
+@pytest.mark.parametrize("pattern", EXCLUDED)
+def test_an_exclusion_matches_a_case(pattern, cases):
+    names = [case.name for group in cases.values() for case in group]
+    assert any(fnmatchcase(name, pattern) for name in names)
