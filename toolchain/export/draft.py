@@ -1,0 +1,78 @@
+"""The export in progress: what replaces what in the original graph."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from toolchain.export.builder import Builder
+from toolchain.graph import Graph, Node
+from toolchain.module import OnnxModule
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """How one tensor lies in the file.
+
+    Attributes:
+        encoding: ``"dense"``, ``"sparse_initializer"`` or ``"packed"``.
+        kernel: ``"float"``, ``"int8"`` or ``"nbits"``.
+        bytes: serialized bytes of its constants and decode nodes; constants shared with an earlier tensor excluded.
+    """
+
+    encoding: str
+    kernel: str
+    bytes: int
+
+
+@dataclass(eq=False)
+class Draft:
+    """Collects changes to a graph; the graph itself is never written.
+
+    Attributes:
+        module: the source of the weights and formats.
+        graph: the graph that is written into, at the opset of the file.
+        builder: nodes and constants that go before all original nodes.
+        replaced: constants of the original graph that are no longer stored under their own entry.
+        values: new values of constants that stay dense, by name.
+        edited: what stands in the place of an original node, by the node's first output.
+        after: nodes that follow an original node, by the node's first output.
+        stored: by tensor name, for the report.
+    """
+
+    module: OnnxModule
+    graph: Graph
+    builder: Builder
+    replaced: set[str] = field(default_factory=set)
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    edited: dict[str, onnx.NodeProto] = field(default_factory=dict)
+    after: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
+    stored: dict[str, StoredTensor] = field(default_factory=dict)
+    _protos: dict[str, onnx.NodeProto] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Index the graph's nodes."""
+        self._protos = {node.output[0]: node for node in self.graph.proto.graph.node}
+
+    def adopt(self, name: str, encoding: str, kernel: str, child: Builder) -> None:
+        """Take over what a fork of the builder stores in place of constant ``name``."""
+        self.stored[name] = StoredTensor(encoding, kernel, child.bytes)
+        self.replaced.add(name)
+        self.builder.absorb(child)
+
+    def edit(self, node: Node) -> onnx.NodeProto:
+        """Return the node as it will be written, to be changed in place."""
+        key = node.outputs[0]
+        if key not in self.edited:
+            self.edited[key] = onnx.NodeProto()
+            self.edited[key].CopyFrom(self._protos[key])
+        return self.edited[key]
+
+
+def add_scale(builder: Builder, scale: np.ndarray) -> str:
+    """Add a float32 scale: stored in 16 bits where that is exact and smaller."""
+    half = scale.astype(np.float16)
+    if scale.size > 16 and np.array_equal(half.astype(np.float32), scale):
+        return builder.cast(builder.constant(half), TensorProto.FLOAT)
+    return builder.constant(scale)

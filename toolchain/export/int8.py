@@ -1,0 +1,90 @@
+"""The int8 kernel: QuantizeLinear and DequantizeLinear around the node, which ONNX Runtime fuses to an integer one.
+
+Weights are int8 with a scale per output channel, activations uint8 with one scale per tensor, biases int32 whose scale
+is the product of the two, as QLinearConv and QGemm define them. The weight's DequantizeLinear stays in the file: a
+session takes it into the integer operator.
+"""
+
+import numpy as np
+
+from toolchain.errors import ExportError
+from toolchain.export.activations import activation_grid, add_scale_and_zero
+from toolchain.export.draft import Draft, add_scale
+from toolchain.export.encodings import Content, encode_smallest
+from toolchain.export.objections import common_objection
+from toolchain.export.weights import weight_array, weight_grid, weight_levels, weight_scale
+from toolchain.formats import TensorFormat
+from toolchain.graph import Graph, Node
+
+# Accumulated int32 products must not overflow when the bias is added: it may take half of the range.
+_BIAS_LIMIT = 2.0**30
+
+
+def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> str:
+    """Return why a node cannot run in int8; empty when it can."""
+    if node.op not in ("Conv", "Gemm", "MatMul"):
+        return f"there is no int8 {node.op}"
+    reason = common_objection(graph, node, weight_format)
+    if reason:
+        return reason
+    if len(node.inputs) > 2 and node.inputs[2] and len(graph.consumers()[node.inputs[2]]) > 1:
+        return "its bias is shared with other nodes"
+    return ""
+
+
+def _store_weight(draft: Draft, name: str) -> None:
+    """Store weight ``name`` as int8 levels behind a DequantizeLinear that makes the float weight under its own name."""
+    grid = weight_grid(draft.module, name)
+    if grid is None:
+        raise ExportError(f"weight {name!r} is on no grid, so it has no int8 levels")
+    levels = weight_levels(draft.module, name)
+    child = draft.builder.fork()
+    value = child.fresh()
+    encoding = encode_smallest(child, Content(levels), value, draft.graph.opset)
+    scale = add_scale(child, _bounded_scale(draft, name, levels))
+    child.node("DequantizeLinear", [value, scale], {} if grid.axis is None else {"axis": grid.axis}, name)
+    draft.adopt(name, encoding, "int8", child)
+
+
+def _bounded_scale(draft: Draft, name: str, levels: np.ndarray) -> np.ndarray:
+    """Return the weight's scale, raised in channels that are all zero until the bias fits int32.
+
+    Such a channel has any scale, often a tiny one, of which the bias would be too many steps.
+    """
+    scale, grid = weight_scale(draft.module, name), weight_grid(draft.module, name)
+    if grid is None or grid.axis is None:
+        return scale
+    empty = ~levels.astype(bool).any(axis=tuple(axis for axis in range(levels.ndim) if axis != grid.axis))
+    if empty.any():
+        scale = np.where(empty, np.maximum(scale, scale.max()), scale).astype(np.float32)
+    return scale
+
+
+def lower_int8(draft: Draft, node: Node) -> None:
+    """Store the node's weight as int8 and its bias as int32; its activations are rounded by their formats.
+
+    Raises:
+        ExportError: a bias is too large for int32 steps of this input and weight scale.
+    """
+    grid = activation_grid(draft, node.inputs[0], node)
+    if node.inputs[1] not in draft.stored:
+        _store_weight(draft, node.inputs[1])
+    if len(node.inputs) < 3 or not node.inputs[2]:
+        return
+    weight, bias = node.inputs[1:3]
+    levels = weight_levels(draft.module, weight)
+    steps = np.float32(grid.scale.item()) * _bounded_scale(draft, weight, levels)
+    quantized = np.rint(weight_array(draft.module, bias).astype(np.float64) / steps)
+    if np.abs(quantized).max() > _BIAS_LIMIT:
+        raise ExportError(
+            f"{node.op} node {node.name!r}: bias {bias!r} is {np.abs(quantized).max():.2g} steps of its int8 kernel, "
+            f"int32 holds {_BIAS_LIMIT:.2g}",
+            hint="keep this node in float",
+        )
+    child = draft.builder.fork()
+    value = child.tensor(quantized.astype(np.int32))
+    scale = add_scale(child, _bounded_scale(draft, weight, levels))
+    scale = child.node("Mul", [scale, add_scale_and_zero(child, grid, node.inputs[0])[0]])
+    child.node("DequantizeLinear", [value, scale], {"axis": 0} if steps.ndim else {}, bias)
+    draft.values.pop(bias, None)
+    draft.adopt(bias, "dense", "int8", child)

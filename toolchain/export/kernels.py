@@ -1,0 +1,72 @@
+"""Kernels: how the runtime executes a node with a compressed weight."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from toolchain.errors import ExportError, nearest
+from toolchain.export import floats, int8, nbits
+from toolchain.export.draft import Draft
+from toolchain.formats import TensorFormat
+from toolchain.graph import Graph, Node
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One way to execute a node.
+
+    Attributes:
+        lower: stores the node's weight in the layout that the kernel reads, and changes the node and its constants.
+        objection: why a node cannot run this way; empty when it can.
+        opset: the first ai.onnx version that has what the kernel adds.
+    """
+
+    lower: Callable[[Draft, Node], None]
+    objection: Callable[[Graph, Node, TensorFormat | None], str]
+    opset: int
+
+
+def _no_objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> str:  # noqa: ARG001 - as the others
+    return ""
+
+
+KERNELS = {
+    "float": Kernel(floats.lower_float, _no_objection, opset=7),
+    "int8": Kernel(int8.lower_int8, int8.objection, opset=13),  # DequantizeLinear per channel
+    "nbits": Kernel(nbits.lower_nbits, nbits.objection, opset=11),  # MatMulInteger 10, but its weight is packed
+}
+
+
+def weight_of(graph: Graph, formats: Mapping[str, TensorFormat], node: Node) -> str | None:
+    """Return the compressed weight that a node reads, or None."""
+    return next((name for name in node.inputs if name in formats and name in graph.initializers), None)
+
+
+def check_kernels(graph: Graph, formats: Mapping[str, TensorFormat], kernels: Mapping[str, str]) -> None:
+    """Raise one error for the first node that cannot run by the kernel chosen for it.
+
+    Args:
+        graph: the model.
+        formats: by value name.
+        kernels: by node name.
+
+    Raises:
+        ExportError: a name is unknown, a kernel does not fit its node, or nodes that share a weight disagree.
+    """
+    nodes = {node.name: node for node in graph.nodes}
+    for name, kernel in kernels.items():
+        if name not in nodes:
+            raise ExportError(
+                f"kernel {kernel!r} is asked for node {name!r}, which does not exist", nearest(name, nodes)
+            )
+        if kernel not in KERNELS:
+            raise ExportError(f"node {name!r}: there is no kernel {kernel!r}", nearest(kernel, KERNELS))
+        weight = weight_of(graph, formats, nodes[name])
+        objection = KERNELS[kernel].objection(graph, nodes[name], None if weight is None else formats[weight])
+        if objection:
+            raise ExportError(f"{nodes[name].op} node {name!r} cannot run as {kernel}: {objection}")
+    for name, users in graph.consumers().items():
+        chosen = {kernels.get(node.name, "float") for node, _ in users}
+        if len(chosen) > 1 and name in formats and name in graph.initializers:
+            raise ExportError(
+                f"the nodes that share weight {name!r} have different kernels: {', '.join(sorted(chosen))}"
+            )

@@ -1,0 +1,109 @@
+"""The nbits kernel: com.microsoft's MatMulNBits, a matrix product with a weight of 2, 4 or 8 bits.
+
+The operator's layout is uint8 ``[N, blocks, block_size * bits / 8]``, first value in the lowest bits, with
+``value = scale * (q - 2**(bits - 1))``. The weight is decoded to that layout at load. ``accuracy_level=4`` lets the
+kernel round activations to int8 block by block; without it ONNX Runtime's 2- and 8-bit products are slower than float.
+"""
+
+import numpy as np
+from onnx import TensorProto
+
+from toolchain.export.builder import Builder, make_node
+from toolchain.export.draft import Draft, add_scale
+from toolchain.export.encodings import Content, encode_smallest
+from toolchain.export.objections import common_objection
+from toolchain.export.weights import weight_levels, weight_scale
+from toolchain.formats import TensorFormat
+from toolchain.graph import Graph, Node
+
+# Larger blocks are faster and need fewer scales; a smaller one is taken where padding K to it would waste an eighth.
+_BLOCK_SIZES = (128, 64, 32, 16)
+
+
+def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> str:
+    """Return why a node cannot run as MatMulNBits; empty when it can."""
+    if node.op not in ("Gemm", "MatMul"):
+        return f"there is no MatMulNBits for {node.op}"
+    reason = common_objection(graph, node, weight_format)
+    if reason or weight_format is None or weight_format.grid is None:
+        return reason
+    shape = graph.initializers[node.inputs[1]].shape
+    if len(shape) != 2:
+        return f"its weight has {len(shape)} dimensions, not 2"
+    if weight_format.grid.axis not in (None, _output_axis(node)):
+        return "its scales do not run along the output channels"
+    return ""
+
+
+def _output_axis(node: Node) -> int:
+    return 0 if node.attributes.get("transB", 0) else 1
+
+
+def bits_for(levels: np.ndarray) -> int:
+    """Return the fewest bits whose range, ``-2**(bits - 1)`` to ``2**(bits - 1) - 1``, holds all levels."""
+    low, high = int(levels.min()), int(levels.max())
+    return next(bits for bits in (2, 4, 8) if -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1))
+
+
+def block_size(k: int) -> int:
+    """Return the block size for an inner dimension of ``k``."""
+    return next((size for size in _BLOCK_SIZES if -(-k // size) * size <= k * 1.125), _BLOCK_SIZES[-1])
+
+
+def lower_nbits(draft: Draft, node: Node) -> None:
+    """Replace a MatMul or Gemm by MatMulNBits under the same node and output names."""
+    weight = node.inputs[1]
+    levels = weight_levels(draft.module, weight)
+    levels = levels if _output_axis(node) == 0 else levels.T  # [N, K]
+    rows, k = levels.shape
+    bits, block = bits_for(levels), block_size(k)
+    blocks = -(-k // block)
+    if weight not in draft.stored:
+        child = draft.builder.fork()
+        encoding = _store_levels(
+            child, _blocked(levels, bits, blocks * block), (rows, blocks), bits, weight, draft.graph.opset
+        )
+        draft.adopt(weight, encoding, "nbits", child)
+    scale = weight_scale(draft.module, weight)
+    steps = add_scale(draft.builder, scale.reshape(-1, 1))
+    if blocks > 1 or scale.size < rows:
+        steps = draft.builder.node("Expand", [steps, draft.builder.ints([rows, blocks])])
+    proto = draft.edit(node)
+    inputs = [node.inputs[0], weight, steps]
+    if len(node.inputs) > 2 and node.inputs[2]:
+        inputs += ["", "", node.inputs[2]]
+    attributes = {"K": k, "N": rows, "bits": bits, "block_size": block, "accuracy_level": 4}
+    proto.CopyFrom(make_node("MatMulNBits", inputs, proto.output, attributes, proto.name, domain="com.microsoft"))
+
+
+def _blocked(levels: np.ndarray, bits: int, padded: int) -> np.ndarray:
+    """Return ``level + 2**(bits - 1)`` as uint8 ``[N, padded]``; padding stands for zero."""
+    rows, k = levels.shape
+    zero = 2 ** (bits - 1)
+    values = np.full((rows, padded), zero, np.uint8)
+    values[:, :k] = (levels + np.int16(zero)).astype(np.uint8)
+    return values
+
+
+def _store_levels(
+    builder: Builder, values: np.ndarray, blocks: tuple[int, int], bits: int, output: str, opset: int
+) -> str:
+    """Add ``values`` in the operator's bytes: as they are, or by the fewest bytes that decode to them."""
+    per = 8 // bits
+    shape = (*blocks, -1)
+    grouped = values.reshape(-1, per)
+    weights = (2 ** (np.arange(per) * bits)).astype(np.uint8)
+    packed = (grouped * weights).sum(1, dtype=np.uint8).reshape(shape)
+    child = builder.fork()
+    content = Content(grouped if per > 1 else values.reshape(shape), 2 ** (bits - 1))
+    if per == 1:
+        return encode_smallest(builder, content, output, opset)
+    value = child.fresh()
+    encoding = encode_smallest(child, content, value, opset)
+    value = child.node("MatMulInteger", [value, child.constant(weights)])
+    value = child.cast(value, TensorProto.UINT8)
+    child.node("Reshape", [value, child.ints(packed.shape)], output=output)
+    if child.bytes < packed.nbytes:
+        builder.absorb(child)
+        return encoding
+    return encode_smallest(builder, Content(packed), output, opset=7)

@@ -1,0 +1,25 @@
+"""Why a node cannot run by an integer kernel, as far as the integer kernels agree."""
+
+import numpy as np
+
+from toolchain.formats import TensorFormat
+from toolchain.graph import Graph, Node
+from toolchain.graph.weights import output_axis
+
+
+def common_objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> str:
+    """Return why a Conv, Gemm or MatMul cannot run with an integer weight; empty when it can."""
+    if weight_format is None or weight_format.grid is None:
+        return "its weight is on no grid"
+    if node.inputs[0] in graph.initializers or node.inputs[1] not in graph.initializers:
+        return "its second input is not the weight"
+    plain = {"alpha": 1.0, "beta": 1.0, "transA": 0}
+    if node.op == "Gemm" and any(node.attributes[key] != value for key, value in plain.items()):
+        return "alpha, beta or transA are set"
+    if len(node.inputs) < 3 or not node.inputs[2]:
+        return ""
+    weight, bias = graph.initializers[node.inputs[1]], graph.initializers.get(node.inputs[2])
+    channels = weight.shape[output_axis(node, 1, weight.ndim)]
+    if bias is None or bias.shape != (channels,) or bias.dtype != np.float32:
+        return "its bias is not a constant float vector with one value per output channel"
+    return ""

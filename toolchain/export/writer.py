@@ -1,0 +1,119 @@
+"""Writes a module's weights back into its original graph."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+from onnx import helper, numpy_helper
+
+from toolchain.export.activations import add_activations
+from toolchain.export.builder import Builder, free_prefix
+from toolchain.export.draft import Draft, StoredTensor
+from toolchain.export.kernels import KERNELS, check_kernels
+from toolchain.export.opset import raise_opset
+from toolchain.export.weights import is_changed, weight_array
+from toolchain.graph import Graph
+from toolchain.module import OnnxModule
+
+# The first IR versions in which an initializer need not be a graph input, and in which sparse ones exist.
+IR_FREE_INITIALIZERS = 4
+IR_SPARSE = 5
+
+
+@dataclass(frozen=True, eq=False)
+class WrittenModel:
+    """A finished model.
+
+    Attributes:
+        proto: the original graph with its weights replaced; node names, order and metadata are the original's.
+        tensors: by name, every constant that was stored anew.
+    """
+
+    proto: onnx.ModelProto
+    tensors: Mapping[str, StoredTensor]
+
+
+def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
+    """Write the module's weights, by the formats they lie in, into a copy of the graph it was made from.
+
+    Args:
+        module: its weights and formats; a value that has an activation format is rounded to it in the file as in the
+            module, and every one of ``activation_values`` of the kernels needs one.
+        kernels: ``"float"``, ``"int8"`` or ``"nbits"`` by node name; a node that is left out stays float.
+
+    Raises:
+        ExportError: a kernel names no node or does not fit it, or a weight has left its format.
+    """
+    original = module.graph
+    check_kernels(original, module.formats, kernels)
+    changed = [name for name in original.initializers if name not in module.formats and is_changed(module, name)]
+    if not changed and not module.formats:
+        proto = onnx.ModelProto()
+        proto.CopyFrom(original.proto)
+        return WrittenModel(proto, {})
+    chosen = {node.outputs[0]: kernels.get(node.name, "float") for node in original.nodes}
+    graph = raise_opset(original, max(KERNELS[name].opset for name in chosen.values())) if module.formats else original
+    draft = Draft(module, graph, Builder(free_prefix(_names(graph))))
+    for name in changed:
+        draft.values[name] = weight_array(module, name)
+        draft.stored[name] = StoredTensor("dense", "float", draft.values[name].nbytes)
+    for node in graph.nodes:
+        KERNELS[chosen.get(node.outputs[0], "float")].lower(draft, node)
+    add_activations(draft)
+    return WrittenModel(_assemble(draft), draft.stored)
+
+
+def _names(graph: Graph) -> set[str]:
+    used = {name for node in graph.nodes for name in (*node.inputs, *node.outputs)}
+    return used | {value.name for value in graph.proto.graph.input} | set(graph.initializers)
+
+
+def _assemble(draft: Draft) -> onnx.ModelProto:
+    """Return a copy of the graph's proto with the draft's changes."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(draft.graph.proto)
+    graph, builder = proto.graph, draft.builder
+    inputs = [item for item in graph.input if item.name not in draft.replaced]
+    dense = [_with_values(item, draft) for item in graph.initializer if item.name not in draft.replaced]
+    again = [item.values.name for item in graph.sparse_initializer if item.values.name in draft.values]
+    dense += [numpy_helper.from_array(draft.values[name], name) for name in again]
+    gone = draft.replaced | set(again)
+    sparse = [item for item in graph.sparse_initializer if item.values.name not in gone]
+    nodes = [item for node in graph.node for item in _written(node, draft)]
+    for name, items in (
+        ("input", inputs),
+        ("initializer", dense + builder.initializers),
+        ("sparse_initializer", sparse + builder.sparse),
+        ("node", builder.nodes + nodes),
+    ):
+        graph.ClearField(name)
+        getattr(graph, name).extend(items)
+    needed = IR_SPARSE if builder.sparse else IR_FREE_INITIALIZERS if builder.initializers else 0
+    proto.ir_version = max(proto.ir_version, needed)
+    domains = {entry.domain for entry in proto.opset_import} | {"", "ai.onnx"}
+    proto.opset_import.extend(helper.make_opsetid(name, 1) for name in sorted({n.domain for n in nodes} - domains))
+    return proto
+
+
+def _with_values(tensor: onnx.TensorProto, draft: Draft) -> onnx.TensorProto:
+    """Return the initializer with the draft's values, its name and documentation kept."""
+    if tensor.name not in draft.values:
+        return tensor
+    written = numpy_helper.from_array(draft.values[tensor.name], tensor.name)
+    written.doc_string = tensor.doc_string
+    written.metadata_props.extend(tensor.metadata_props)
+    return written
+
+
+def _written(node: onnx.NodeProto, draft: Draft) -> list[onnx.NodeProto]:
+    """Return what stands in the place of an original node."""
+    key = node.output[0]
+    if node.op_type != "Constant" or key not in draft.replaced | draft.values.keys():
+        return [draft.edited.get(key, node), *draft.after.get(key, ())]
+    if key in draft.replaced:
+        return []
+    written = onnx.NodeProto()
+    written.CopyFrom(node)
+    del written.attribute[:]
+    written.attribute.append(helper.make_attribute("value", numpy_helper.from_array(draft.values[key])))
+    return [written]
