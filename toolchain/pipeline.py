@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,15 @@ from toolchain.compression import Compression, deadline_for, run_passes
 from toolchain.errors import RecipeError
 from toolchain.export import Parity, WrittenModel, check_folded, verify, write_model
 from toolchain.graph import Graph, load_graph, save_proto, simplify
-from toolchain.measure import build_report, measure_latency, quality_section, size_section, weights_section, write_report
+from toolchain.measure import (
+    Measurements,
+    build_report,
+    measure_latency,
+    quality_section,
+    size_section,
+    weights_section,
+    write_report,
+)
 from toolchain.module import OnnxModule
 from toolchain.outputs import check_output, default_output, default_report
 from toolchain.plan import Device, Plan, describe_plan
@@ -119,20 +127,22 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     told.phase("export and verify", 0.03)
     written, parity = _export(module, done, workload.split.evaluation, target)
     told.phase("measure", 0.06)
-    sections = {
-        "plan": describe_plan(plan),
-        "seed": plan.train.seed,
-        "size": size_section(source, target),
-        "weights": weights_section(module, written.tensors),
-        "quality": quality_section(source, target, workload.split.evaluation, plan.export.threads),
-        "latency": measure_latency(source, target, sample, plan.export.threads),
-        "parity": parity.to_json(),
-        "convergence": done.log,
-        "notes": list(notes),
-        "timings": timings | {"total_s": time.monotonic() - started},
-    }
-    result = build_report(source, target, sections)
-    return CompressResult(target, result, write_report(result, folder))
+    measured = Measurements(
+        original=source,
+        compressed=target,
+        plan=describe_plan(plan),
+        seed=plan.train.seed,
+        size=size_section(source, target),
+        weights=weights_section(module, written.tensors),
+        quality=quality_section(source, target, workload.split.evaluation, plan.export.threads),
+        latency=measure_latency(source, target, sample, plan.export.threads),
+        parity=asdict(parity),
+        timings=timings | {"total_s": time.monotonic() - started},
+        convergence=done.log,
+        notes=notes,
+    )
+    document = build_report(measured)
+    return CompressResult(target, document, write_report(document, folder))
 
 
 def _device(name: Device) -> torch.device:
@@ -171,9 +181,7 @@ def _first(data: Dataset, graph: Graph, count: int) -> dict[str, np.ndarray]:
     return data.batch(np.arange(min(len(data), fixed[0] if fixed else count))).inputs
 
 
-def _export(
-    module: OnnxModule, done: Compression, data: Dataset, target: Path
-) -> tuple[WrittenModel, Parity]:
+def _export(module: OnnxModule, done: Compression, data: Dataset, target: Path) -> tuple[WrittenModel, Parity]:
     """Write the compressed model to ``target`` once ONNX Runtime has shown that it computes what the module does."""
     module.to("cpu").eval()
     written = write_model(module, {node: choice.kernel for node, choice in done.kernels.items()})
@@ -181,8 +189,10 @@ def _export(
         draft = Path(folder) / target.name
         save_proto(written.proto, draft)
         check_folded(draft)
-        batches = [_first(data.subset(np.arange(start, len(data))), module.graph, PARITY_BATCH)
-                   for start in range(0, min(len(data), PARITY_BATCHES * PARITY_BATCH), PARITY_BATCH)]
+        batches = [
+            _first(data.subset(np.arange(start, len(data))), module.graph, PARITY_BATCH)
+            for start in range(0, min(len(data), PARITY_BATCHES * PARITY_BATCH), PARITY_BATCH)
+        ]
         parity = verify(draft, module, batches)
     save_proto(written.proto, target)
     return written, parity

@@ -1,0 +1,70 @@
+"""What the benchmarks share: running the command as a user would, and writing results as JSON and as a table."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished command: its report, wall time in seconds and peak resident memory in bytes."""
+
+    report: dict[str, Any]
+    seconds: float
+    peak_bytes: int
+
+
+def shared(*parts: str) -> Path:
+    """Return a file of the shared data and models, or end with the reason why the benchmark is skipped."""
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        sys.exit(f"skipped: {'/'.join(parts)} is not there (it is not part of the project)")
+    return path
+
+
+def compress(arguments: Sequence[str], output: Path) -> Run:
+    """Run ``compress`` in a process of its own and return what it reported.
+
+    Raises:
+        subprocess.CalledProcessError: the command failed.
+    """
+    folder = output.with_suffix(".report")
+    command = [sys.executable, "-m", "toolchain.cli", *arguments, "-o", str(output), "--report", str(folder)]
+    print("$ compress", " ".join(arguments), flush=True)
+    started = time.monotonic()
+    subprocess.run(command, check=True, cwd=ROOT)
+    seconds = time.monotonic() - started
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024  # the largest child so far
+    return Run(json.loads((folder / "report.json").read_text()), seconds, peak)
+
+
+def machine() -> dict[str, str | int | None]:
+    """Return what a figure's reader needs to know of the machine."""
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": int(threads) if threads else None}
+
+
+def save(name: str, result: dict[str, Any]) -> Path:
+    """Write ``results/NAME.json``."""
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

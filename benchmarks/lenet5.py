@@ -1,0 +1,153 @@
+"""LeNet-5 on MNIST: the main job at the ratios of the papers, beside ONNX Runtime's own static quantization.
+
+    python benchmarks/lenet5.py run 36x-2bit --seed 0     # one row, 15 minutes; rows: 36x-2bit, 100x, binary
+    python benchmarks/lenet5.py peer                      # quantize_static (int8) on the same model and data
+    python benchmarks/lenet5.py latency                   # every file made so far against the original, interleaved
+    python benchmarks/lenet5.py table                     # results/lenet5.md from all results
+
+Accuracy is on the 10,000 test images, which neither train nor select. Models stay in ``build/benchmarks``.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from common import RESULTS, ROOT, compress, machine, save, shared, table
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from calibration.data import Dataset, LoadedData, Preprocessing, load_data
+from toolchain.graph import load_graph
+from toolchain.measure import measure_latency, quality_section, size_section
+
+MODEL, DATA = ("models", "lenet5_mnist.onnx"), ("data", "mnist.npz")
+PREPROCESSING = ["--scale", str(1 / 255), "--mean", "0.1307", "--std", "0.3081"]
+ROWS = {
+    "36x-2bit": ["--prune", "36x", "--quant", "2bit", "--budget", "15m"],
+    "100x": ["--prune", "100x", "--budget", "15m"],
+    "binary": ["--quant", "binary", "--budget", "15m"],
+}
+FILES = ROOT / "build" / "benchmarks"
+
+
+class Reader(CalibrationDataReader):
+    """Feeds 512 training images."""
+
+    def __init__(self, data: Dataset) -> None:
+        self.images = data.subset(np.arange(512)).batches(1)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """Return the next image, or None at the end."""
+        batch = next(self.images, None)
+        return None if batch is None else batch.inputs
+
+
+def run(row: str, seed: int) -> None:
+    """Compress once and save size, accuracy, latency and parity."""
+    FILES.mkdir(parents=True, exist_ok=True)
+    output = FILES / f"lenet5-{row}-seed{seed}.onnx"
+    command = [*ROWS[row], "--seed", str(seed)]
+    done = compress([str(shared(*MODEL)), *command, "--data", str(shared(*DATA)), *PREPROCESSING], output)
+    report = done.report
+    kept = {key: report[key] for key in ("size", "quality", "latency", "parity", "environment", "timings", "verdict")}
+    kept["weights"] = {key: value for key, value in report["weights"].items() if key != "tensors"}
+    for entry in kept["latency"]:
+        entry["original"].pop("samples_ms", None)
+        entry["compressed"].pop("samples_ms", None)
+    save(
+        f"lenet5/{row}-seed{seed}",
+        {"command": " ".join(command), "seconds": done.seconds, **machine(), **kept},
+    )
+
+
+def peer() -> None:
+    """Quantize the same model by ``onnxruntime.quantization.quantize_static``: what a user would otherwise pick."""
+    data = dataset()
+    FILES.mkdir(parents=True, exist_ok=True)
+    output = FILES / "lenet5-quantize_static.onnx"
+    quantize_static(
+        shared(*MODEL),
+        output,
+        Reader(data.train),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+    )
+    save(
+        "lenet5/quantize_static",
+        {
+            "command": "onnxruntime.quantization.quantize_static(QDQ, per_channel=True, 512 images)",
+            **machine(),
+            "size": size_section(shared(*MODEL), output),
+            "quality": quality_section(shared(*MODEL), output, data.test),
+        },
+    )
+
+
+def dataset() -> LoadedData:
+    """Return training and test images as the model wants them."""
+    graph = load_graph(shared(*MODEL))
+    return load_data(str(shared(*DATA)), graph, Preprocessing(1 / 255, (0.1307,), (0.3081,)))
+
+
+def latency() -> None:
+    """Time every file made so far against the original, interleaved in this one process."""
+    feeds = dataset().test.batch(np.arange(1)).inputs
+    rows = {}
+    for file in sorted(FILES.glob("lenet5-*.onnx")):
+        for entry in measure_latency(shared(*MODEL), file, feeds, threads=1, seconds=10.0):
+            entry["original"].pop("samples_ms", None)
+            entry["compressed"].pop("samples_ms", None)
+            rows[file.stem.removeprefix("lenet5-")] = entry
+    save("lenet5/latency", {**machine(), "rows": rows})
+
+
+def write_table() -> None:
+    """Write ``results/lenet5.md``."""
+    times = json.loads((RESULTS / "lenet5" / "latency.json").read_text())["rows"]
+    files = sorted((RESULTS / "lenet5").glob("*.json"))
+    rows = [_row(file, times[file.stem]) for file in files if file.stem != "latency"]
+    header = ["command", "seed", "kept weights", "file bytes", "smaller", "accuracy", "latency p50", "speedup (95 %)"]
+    text = table(header, [_original(times), *rows])
+    (RESULTS / "lenet5.md").write_text(text)
+    print(text)
+
+
+def _original(times: dict) -> list[str]:
+    bytes_, first = shared(*MODEL).stat().st_size, next(iter(times.values()))
+    return ["original", "", "430,500", f"{bytes_:,}", "1x", "99.44 %", f"{first['original']['p50_ms']:.3f} ms", "1x"]
+
+
+def _row(file: Path, timed: dict) -> list[str]:
+    result = json.loads(file.read_text())
+    low, high = timed["speedup_ci95"]
+    return [
+        f"`{result['command'].split(' --seed')[0]}`",
+        file.stem.partition("-seed")[2],
+        f"{result['weights']['nonzero']:,}" if "weights" in result else "430,500",
+        f"{result['size']['compressed_bytes']:,}",
+        f"{result['size']['ratio']:.1f}x",
+        f"{100 * result['quality']['compressed']:.2f} %",
+        f"{timed['compressed']['p50_ms']:.3f} ms",
+        f"{timed['speedup']:.2f}x ({low:.2f} to {high:.2f})",
+    ]
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("run")
+    one.add_argument("row", choices=ROWS)
+    one.add_argument("--seed", type=int, default=0)
+    for name in ("peer", "latency", "table"):
+        commands.add_parser(name)
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        run(arguments.row, arguments.seed)
+    else:
+        {"peer": peer, "latency": latency, "table": write_table}[arguments.command]()
+
+
+if __name__ == "__main__":
+    main()
