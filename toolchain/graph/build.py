@@ -1,6 +1,7 @@
 """Builds a ``Graph`` from a ``ModelProto``."""
 
 from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ from onnx import numpy_helper
 
 from toolchain.errors import ModelError
 from toolchain.graph.model import MIN_OPSET, Attribute, Graph, Node, Value
+
+# A few bytes can declare a sparse tensor of any size; larger than this is taken for damage.
+MAX_SPARSE_BYTES = 2**34
 
 
 def build_graph(proto: onnx.ModelProto, path: Path | None = None) -> Graph:
@@ -24,14 +28,14 @@ def build_graph(proto: onnx.ModelProto, path: Path | None = None) -> Graph:
             hint="onnx.version_converter.convert_version(model, 13) raises it",
         )
     initializers = dict(_constants(proto))
-    nodes = tuple(
-        _node(node, index, opsets)
-        for index, node in enumerate(proto.graph.node)
-        if node.op_type != "Constant" or node.domain not in ("", "ai.onnx")
-    )
+    names: set[str] = set()
+    nodes = []
+    for index, node in enumerate(proto.graph.node):
+        if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+            nodes.append(_node(node, _unique_name(node, index, names), opsets))
     return Graph(
         proto=proto,
-        nodes=nodes,
+        nodes=tuple(nodes),
         initializers=initializers,
         inputs=tuple(_value(info) for info in proto.graph.input if info.name not in initializers),
         outputs=tuple(_value(info) for info in proto.graph.output),
@@ -58,6 +62,10 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 def _densify(sparse: onnx.SparseTensorProto) -> np.ndarray:
     """Return the dense array of a sparse tensor with linear ``[NNZ]`` or coordinate ``[NNZ, rank]`` indices."""
     values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    if prod(sparse.dims) * values.itemsize > MAX_SPARSE_BYTES:
+        raise ModelError(f"sparse tensor {sparse.values.name!r} has {list(sparse.dims)} elements, too many to hold")
+    if indices.size and indices.min() < 0:
+        raise ModelError(f"sparse tensor {sparse.values.name!r} has a negative index")
     dense = np.zeros(tuple(sparse.dims), values.dtype)
     if indices.ndim == 1:
         dense.reshape(-1)[indices] = values
@@ -80,7 +88,16 @@ def _constant(node: onnx.NodeProto) -> np.ndarray:
     return np.array(value, object)
 
 
-def _node(proto: onnx.NodeProto, index: int, opsets: Mapping[str, int]) -> Node:
+def _unique_name(proto: onnx.NodeProto, index: int, taken: set[str]) -> str:
+    """Return the node's name, made distinct where the file gives none or, as ONNX allows, the same one twice."""
+    name = proto.name or f"{proto.op_type}_{index}"
+    while name in taken:
+        name = f"{name}_{index}"
+    taken.add(name)
+    return name
+
+
+def _node(proto: onnx.NodeProto, name: str, opsets: Mapping[str, int]) -> Node:
     domain = "" if proto.domain == "ai.onnx" else proto.domain
     attributes: dict[str, Attribute] = {}
     since = opsets.get(domain, 1)
@@ -97,7 +114,7 @@ def _node(proto: onnx.NodeProto, index: int, opsets: Mapping[str, int]) -> Node:
         }
     attributes |= {attribute.name: _attribute(attribute) for attribute in proto.attribute}
     return Node(
-        name=proto.name or f"{proto.op_type}_{index}",
+        name=name,
         op=proto.op_type,
         domain=domain,
         inputs=tuple(proto.input),

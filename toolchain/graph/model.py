@@ -17,7 +17,7 @@ class Node:
     """One operator call.
 
     Attributes:
-        name: the node's name, or ``"OpType_index"`` where the file gives none.
+        name: the node's name, or ``"OpType_index"`` where the file gives none; unique in the graph.
         op: operator type, such as ``"Conv"``.
         domain: ``""`` for ai.onnx.
         inputs: value names; ``""`` for an optional input that is left out.

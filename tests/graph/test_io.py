@@ -1,0 +1,240 @@
+import os
+import random
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from toolchain.errors import ExportError, ModelError, ToolchainError
+from toolchain.graph import load_graph, save_proto, write_atomically
+
+TEXT = """
+<ir_version: 8, opset_import: ["" : 13, "com.microsoft" : 1], producer_name: "test">
+g (float[n,3] x) => (float[n,2] y) <float[3,2] w = {1,2,3,4,5,6}, float[2] b = {1,2}>
+{ h = MatMul(x, w)  y = Add(h, b) }
+"""
+
+
+@pytest.fixture
+def proto():
+    return onnx.parser.parse_model(TEXT)
+
+
+@pytest.fixture
+def external(tmp_path, proto):
+    """A model whose weight lies in weights.bin beside it, after 8 bytes of something else."""
+    weight = next(tensor for tensor in proto.graph.initializer if tensor.name == "w")
+    data = numpy_helper.to_array(weight).tobytes()
+    weight.ClearField("float_data")
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": "weights.bin", "offset": "8", "length": str(len(data))}.items():
+        weight.external_data.add(key=key, value=value)
+    (tmp_path / "weights.bin").write_bytes(b"\0" * 8 + data)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+def set_location(path, location):
+    proto = onnx.load(path, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    path.write_bytes(proto.SerializeToString())
+
+
+def test_a_path_bytes_and_a_proto_give_the_same_graph(tmp_path, proto):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    for source in (path, str(path), path.read_bytes(), proto):
+        graph = load_graph(source)
+        assert [node.op for node in graph.nodes] == ["MatMul", "Add"]
+        assert graph.proto.SerializeToString() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello, this is not a model\n", b"PK\x03\x04" + bytes(64), bytes(1000)], ids=repr
+)
+def test_a_file_that_is_not_onnx_is_refused(tmp_path, content):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.onnx") as raised:
+        load_graph(path)
+    assert raised.value.hint
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(ModelError, match="No such file"):
+        load_graph(tmp_path / "absent.onnx")
+    with pytest.raises(ModelError, match="directory"):
+        load_graph(tmp_path)
+
+
+def test_a_file_truncated_at_any_byte_is_refused(proto):
+    data = proto.SerializeToString()
+    for length in range(len(data)):
+        # Cut between the operator sets, what is left is a whole model that lacks one it does not use.
+        if onnx_parses(data[:length]):
+            assert [node.op for node in load_graph(data[:length]).nodes] == ["MatMul", "Add"]
+        else:
+            with pytest.raises(ModelError):
+                load_graph(data[:length])
+
+
+def onnx_parses(data):
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception:  # noqa: BLE001 - whatever onnx raises, it does not parse
+        return False
+    return [(entry.domain, entry.version) for entry in model.opset_import][:1] == [("", 13)]
+
+
+def test_damaged_bytes_give_a_graph_or_a_clear_error(proto):
+    data = proto.SerializeToString()
+    chance = random.Random(0)
+    refused = 0
+    for _ in range(500):
+        damaged = bytearray(data)
+        for _ in range(chance.randint(1, 3)):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        try:
+            load_graph(bytes(damaged))
+        except ToolchainError:
+            refused += 1
+    assert refused > 100
+
+
+def test_an_old_opset_is_refused(proto):
+    proto.opset_import[0].version = 6
+    with pytest.raises(ModelError, match="opset 6, at least 7") as raised:
+        load_graph(proto)
+    assert "version_converter" in raised.value.hint
+
+
+def test_an_invalid_model_is_refused(proto):
+    proto.graph.node[1].input[0] = "nobody_makes_this"
+    with pytest.raises(ModelError, match="nobody_makes_this"):
+        load_graph(proto)
+
+
+def test_a_tensor_of_the_wrong_size_is_refused(proto):
+    tensor = numpy_helper.from_array(np.zeros((3, 2), np.float32), "w")
+    tensor.raw_data = tensor.raw_data[:-4]
+    proto.graph.initializer[0].CopyFrom(tensor)
+    with pytest.raises(ModelError, match="not a valid ONNX model"):
+        load_graph(proto)
+
+
+def test_a_huge_sparse_tensor_is_refused_before_it_is_made(proto):
+    del proto.graph.initializer[:1]
+    values, indices = numpy_helper.from_array(np.ones(1, np.float32), "w"), numpy_helper.from_array(np.array([0]))
+    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [2**20, 2**20]))
+    with pytest.raises(ModelError, match="too many"):
+        load_graph(proto)
+
+
+def test_external_data_are_read_from_beside_the_file(external):
+    graph = load_graph(external)
+    np.testing.assert_array_equal(graph.initializers["w"], [[1, 2], [3, 4], [5, 6]])
+    assert not any(tensor.external_data for tensor in graph.proto.graph.initializer)
+
+
+def test_external_data_of_a_constant_node_are_read(external):
+    proto = onnx.load(external, load_external_data=False)
+    weight = next(tensor for tensor in proto.graph.initializer if tensor.name == "w")
+    proto.graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=weight))
+    proto.graph.initializer.remove(weight)
+    external.write_bytes(proto.SerializeToString())
+    np.testing.assert_array_equal(load_graph(external).initializers["w"], [[1, 2], [3, 4], [5, 6]])
+
+
+def test_missing_external_data_are_named(external):
+    (external.parent / "weights.bin").unlink()
+    with pytest.raises(ModelError, match=r"'w'.*'weights\.bin'.*missing") as raised:
+        load_graph(external)
+    assert "copy" in raised.value.hint
+
+
+def test_external_data_that_are_too_short_are_refused(external):
+    (external.parent / "weights.bin").write_bytes(bytes(20))
+    with pytest.raises(ModelError, match="has 20 bytes, 32 expected"):
+        load_graph(external)
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "a/../../weights.bin"])
+def test_external_data_may_not_leave_the_folder(external, location):
+    set_location(external, location)
+    with pytest.raises(ModelError, match="outside the model's folder"):
+        load_graph(external)
+
+
+def test_external_data_may_not_leave_the_folder_by_a_link(external):
+    secret = external.parent.parent / "secret.bin"
+    secret.write_bytes(bytes(64))
+    (external.parent / "weights.bin").unlink()
+    (external.parent / "weights.bin").symlink_to(secret)
+    with pytest.raises(ModelError, match="outside the model's folder"):
+        load_graph(external)
+
+
+def test_external_data_with_a_nonsense_offset_are_refused(external):
+    proto = onnx.load(external, load_external_data=False)
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "offset":
+                entry.value = "-8"
+    external.write_bytes(proto.SerializeToString())
+    with pytest.raises(ModelError, match="'w'"):
+        load_graph(external)
+
+
+def test_a_file_is_written_whole_and_leaves_nothing_else(tmp_path, proto):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    save_proto(proto, path)
+    assert path.read_bytes() == proto.SerializeToString()
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert path.stat().st_mode & 0o600 == 0o600
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ExportError, match="No space left"):
+        write_atomically(path, b"new")
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert path.read_bytes() == b"old"
+
+
+def test_a_write_that_is_interrupted_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"new")
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert path.read_bytes() == b"old"
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for folder in (tmp_path / "absent", tmp_path / "file"):
+        with pytest.raises(ExportError, match="cannot write to"):
+            write_atomically(folder / "model.onnx", b"data")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(ExportError, match="cannot write"):
+        write_atomically(tmp_path / "taken", b"data")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "taken"]
