@@ -208,4 +208,5 @@ def _resample(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     length = max(1, round(count**0.5))
     starts = rng.integers(count, size=-(-count // length))
     index = (starts[:, None] + np.arange(length)).reshape(-1)[:count] % count
-    return times[index]
+    chosen: np.ndarray = times[index]
+    return chosen

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
-from toolchain.errors import DataError, ExportError
+from calibration.dataset import Dataset
+from toolchain.errors import ExportError
 from toolchain.measure.fidelity import ClassAgreement, Closeness
 from toolchain.measure.session import open_session, run_session
-
-if TYPE_CHECKING:
-    from calibration.data import Dataset
 
 BATCH = 32  # where the model leaves the batch dimension open
 
@@ -21,7 +19,7 @@ AGREEMENT = "agreement with the original"
 COSINE = "cosine similarity to the original"
 
 
-def quality_section(original: Path, compressed: Path, dataset: "Dataset", threads: int | None = None) -> dict[str, Any]:
+def quality_section(original: Path, compressed: Path, dataset: Dataset, threads: int | None = None) -> dict[str, Any]:
     """Return the report's ``quality`` section: both files run over every sample of ``dataset``.
 
     The metric is top-1 accuracy where there are labels and an output ``[N, classes]``; agreement (both files choose
@@ -35,11 +33,8 @@ def quality_section(original: Path, compressed: Path, dataset: "Dataset", thread
         threads: threads of one operator; None takes every core this process may use.
 
     Raises:
-        DataError: the dataset is empty.
         ExportError: a file does not run, or has no output of numbers.
     """
-    if not len(dataset):
-        raise DataError("there are no samples to measure quality on")
     first, second = (open_session(path, threads=threads) for path in (original, compressed))
     size = fixed_batch(first)
     closeness: dict[str, Closeness] = {}
@@ -104,7 +99,7 @@ def _scores(outputs: Mapping[str, np.ndarray], name: str, count: int) -> np.ndar
 
 
 def _summarize(
-    closeness: Mapping[str, Closeness], scores: str | None, classes: ClassAgreement, dataset: "Dataset"
+    closeness: Mapping[str, Closeness], scores: str | None, classes: ClassAgreement, dataset: Dataset
 ) -> dict[str, Any]:
     fidelity = {name: sums.result() for name, sums in closeness.items()}
     interval = None

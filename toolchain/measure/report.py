@@ -28,7 +28,7 @@ SCHEMA: Mapping[str, Any] = {
     "tool": {"version": str},
     "model": {"path": str, "sha256": str},
     "compressed": {"path": str, "sha256": str},
-    "plan": list,
+    "plan": [{"says": str}],
     "seed": int,
     "size": {
         "original_bytes": int,
@@ -92,7 +92,7 @@ class Measurements:
     Attributes:
         original: the input file.
         compressed: the output file.
-        plan: the resolved steps, JSON-able.
+        plan: the resolved steps, each with a sentence ``says``.
         seed: of the run.
         size: from ``size_section``.
         weights: from ``weights_section``.
@@ -100,13 +100,14 @@ class Measurements:
         latency: from ``measure_latency``.
         parity: ``{max_abs_error, tolerance, outputs}``.
         timings: seconds by stage.
-        convergence: ``{phase, step, primal, dual, loss, kept, ...}`` in order; what a phase does not have is absent.
+        convergence: the passes' log in order, ``{phase, step, primal, dual, loss, kept, ...}``, without what a phase
+            does not have.
         notes: sentences for the reader, such as which data were held out.
     """
 
     original: Path
     compressed: Path
-    plan: Sequence[Any]
+    plan: Sequence[Mapping[str, Any]]
     seed: int
     size: Mapping[str, Any]
     weights: Mapping[str, Any]
@@ -144,8 +145,8 @@ def build_report(measured: Measurements) -> dict[str, Any]:
             "notes": measured.notes,
         }
     )
-    report["verdict"] = verdict_section(report)
     validate_report(report)
+    report["verdict"] = verdict_section(report)
     return report
 
 

@@ -44,3 +44,12 @@ def points(share: float) -> str:
 def scientific(value: float) -> str:
     """Return an error or a residual: ``1.2e-07``, plain where that is shorter."""
     return "0" if value == 0 else f"{value:.2g}"
+
+
+def short(value: float) -> str:
+    """Return a tick label of few characters: ``1e-4``, ``0.5``, ``200``, ``20 k``, ``3 M``."""
+    if value >= 1e6:
+        return f"{value / 1e6:g} M"
+    if value >= 1e4:
+        return f"{value / 1e3:g} k"
+    return f"{value:.3g}" if value >= 0.01 else f"{value:.0e}".replace("e-0", "e-")

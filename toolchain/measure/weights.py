@@ -6,7 +6,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from toolchain.errors import ExportError
 from toolchain.graph import Weight, find_weights
 from toolchain.module import OnnxModule
 
@@ -32,20 +31,15 @@ def weights_section(module: OnnxModule, stored: Mapping[str, Stored]) -> dict[st
 
     Args:
         module: the compressed model; its ``graph`` still holds the original values.
-        stored: how each prunable tensor lies in the compressed file, by initializer name.
+        stored: how each tensor that the exporter wrote lies in the file, by initializer name; a tensor that is absent
+            lies there as it was, dense and in float.
 
     Returns:
         ``total`` weights, ``nonzero`` after and ``nonzero_original`` before, ``ratio`` = total / nonzero,
         ``bits_per_weight`` = bits in the file per original weight, and a row per tensor.
-
-    Raises:
-        ExportError: a prunable tensor is missing from ``stored``.
     """
     prunable = [weight for weight in find_weights(module.graph) if not weight.reason]
-    missing = [weight.name for weight in prunable if weight.name not in stored]
-    if missing:
-        raise ExportError(f"the exporter did not say how it stored {', '.join(map(repr, missing[:8]))}")
-    rows = [_row(weight, module, stored[weight.name]) for weight in prunable]
+    rows = [_row(weight, module, stored.get(weight.name)) for weight in prunable]
     total, nonzero = sum(row["size"] for row in rows), sum(row["nonzero"] for row in rows)
     return {
         "total": total,
@@ -57,7 +51,7 @@ def weights_section(module: OnnxModule, stored: Mapping[str, Stored]) -> dict[st
     }
 
 
-def _row(weight: Weight, module: OnnxModule, stored: Stored) -> dict[str, Any]:
+def _row(weight: Weight, module: OnnxModule, stored: Stored | None) -> dict[str, Any]:
     values = module.tensor(weight.name).detach()
     tensor_format = module.formats.get(weight.name)
     grid = None if tensor_format is None else tensor_format.grid
@@ -69,9 +63,9 @@ def _row(weight: Weight, module: OnnxModule, stored: Stored) -> dict[str, Any]:
         "nonzero": int(torch.count_nonzero(values)),
         "bits": 8 * values.element_size() if grid is None else grid.bits,
         "structure": structure(values, weight.axis),
-        "encoding": stored.encoding,
-        "kernel": stored.kernel,
-        "bytes": stored.bytes,
+        "encoding": stored.encoding if stored else "dense",
+        "kernel": stored.kernel if stored else "float",
+        "bytes": stored.bytes if stored else values.element_size() * weight.size,
     }
 
 

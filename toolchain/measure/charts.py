@@ -1,0 +1,173 @@
+"""The charts of the page: each a pure function from a section of the report to inline SVG."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from toolchain.measure import svg, units
+
+Rows = Sequence[Mapping[str, Any]]
+
+LARGEST = 24  # tensors in a chart; the table has all of them
+CURVE_POINTS = 300
+WIDE = 5  # latencies that differ by more than this factor are drawn on a logarithmic axis
+ROW = 32  # height of a tensor's row: a line of text above its bar
+LEFT, RIGHT = 46.0, svg.WIDTH - 8.0  # the plotting area of charts with a vertical axis
+TOP, BOTTOM = 14.0, 186.0
+AXIS_HEIGHT = 36  # ticks and the axis title below the plotting area
+
+
+def largest(tensors: Rows) -> Rows:
+    """Return the largest tensors, those with a row in the charts, in the model's order."""
+    chosen = {id(tensor) for tensor in sorted(tensors, key=lambda tensor: tensor["size"], reverse=True)[:LARGEST]}
+    return [tensor for tensor in tensors if id(tensor) in chosen]
+
+
+def bytes_chart(size: Mapping[str, Any]) -> Markup:
+    """Return bars of the file before and after, as it is and gzipped."""
+    groups = (
+        ("file", size["original_bytes"], size["compressed_bytes"], size["ratio"]),
+        ("gzipped", size["gzip_original_bytes"], size["gzip_compressed_bytes"], size["gzip_ratio"]),
+    )
+    scale = svg.Scale(0, max(max(before, after) for _, before, after, _ in groups), 0, svg.WIDTH - 90.0)
+    parts, y = [], 0
+    for name, before, after, ratio in groups:
+        parts.append(svg.text(0, y + 13, f"{name}, {units.times(ratio)} smaller"))
+        for value, css in ((before, "before"), (after, "after")):
+            y += 22
+            parts.append(svg.bar(0, y, scale(value), 14, css))
+            parts.append(svg.text(scale(value) + 7, y + 11.5, units.bytes_text(value), "value"))
+        y += 30
+    description = "; ".join(
+        f"{name}: {units.bytes_text(before)} before, {units.bytes_text(after)} after"
+        for name, before, after, _ in groups
+    )
+    return svg.figure("bytes", "Bytes before and after", description, y - 8, parts)
+
+
+def kept_chart(tensors: Rows) -> Markup:
+    """Return, per tensor, its size and how many weights are kept, on a logarithmic axis."""
+    shown = largest(tensors)
+    scale = svg.Scale(1, max(10.0, *(1.2 * tensor["size"] for tensor in shown)), 0, svg.WIDTH, log=True)
+    rows = []
+    for number, tensor in enumerate(shown):
+        y, kept = number * ROW, tensor["nonzero"]
+        label = f"{kept:,} of {tensor['size']:,}"
+        bars = [svg.bar(0, y + 17, scale(tensor["size"]), 9, "before")]
+        bars += [svg.bar(0, y + 17, scale(kept), 9, "after")] if kept else []
+        rows.append(_row(tensor["name"], y, label, bars))
+    height = len(shown) * ROW
+    axis = svg.bottom_axis(scale, 12, height + 4, "weights, logarithmic", lambda value: f"{value:,.0f}")
+    description = "; ".join(f"{tensor['name']}: {tensor['nonzero']:,} of {tensor['size']:,}" for tensor in shown)
+    return svg.figure("kept", "Kept weights per tensor", description, height + 4 + AXIS_HEIGHT, [axis, *rows])
+
+
+def bits_chart(tensors: Rows) -> Markup:
+    """Return, per tensor, the bits of one kept value and the bits in the file per original weight."""
+    shown = largest(tensors)
+    stored = [8 * tensor["bytes"] / tensor["size"] for tensor in shown]
+    top = max([*stored, *(tensor["bits"] for tensor in shown)])
+    scale = svg.Scale(0, top, 0, svg.WIDTH)
+    rows = []
+    for number, (tensor, bits) in enumerate(zip(shown, stored, strict=True)):
+        y = number * ROW
+        bars = [
+            svg.bar(0, y + 17, scale(tensor["bits"]), 4.5, "before"),
+            svg.bar(0, y + 22, scale(bits), 4.5, "after"),
+        ]
+        rows.append(_row(tensor["name"], y, f"{tensor['bits']} / {units.significant(bits)} bits", bars))
+    height = len(shown) * ROW
+    axis = svg.bottom_axis(scale, 12, height + 4, "bits", lambda value: f"{value:g}")
+    description = "; ".join(
+        f"{tensor['name']}: {tensor['bits']} bits per value, {units.significant(bits)} stored per weight"
+        for tensor, bits in zip(shown, stored, strict=True)
+    )
+    return svg.figure("bits", "Bits per tensor", description, height + 4 + AXIS_HEIGHT, [axis, *rows])
+
+
+def _row(name: str, y: float, value: str, bars: list[Markup]) -> Markup:
+    room = 58 - len(value)
+    return svg.titled(
+        name,
+        [svg.text(0, y + 12, svg.shorten(name, room)), svg.text(svg.WIDTH, y + 12, value, "value", "end"), *bars],
+    )
+
+
+def latency_chart(row: Mapping[str, Any], key: str) -> Markup:
+    """Return the cumulative distribution of both latencies: the share of runs that took at most so long."""
+    sides = ((row["original"], "original", "before"), (row["compressed"], "compressed", "after"))
+    low = min(side["quantiles_ms"][0] for side, _, _ in sides)
+    high = max(side["p99_ms"] for side, _, _ in sides)
+    margin = 0.04 * (high - low) or 0.04 * high
+    wide = high > WIDE * low
+    x = svg.padded_log_scale((low, high), LEFT, RIGHT) if wide else svg.Scale(low - margin, high + margin, LEFT, RIGHT)
+    y = svg.Scale(0, 1, BOTTOM, TOP)
+    parts = [svg.left_axis(y, LEFT, RIGHT, lambda value: f"{100 * value:.0f} %")]
+    parts.append(
+        svg.bottom_axis(x, TOP, BOTTOM, f"milliseconds per run{', logarithmic' * wide}", lambda value: f"{value:g}")
+    )
+    for side, _, css in sides:
+        values = side["quantiles_ms"]
+        points = [(x(value), y((number + 0.5) / len(values))) for number, value in enumerate(values) if value <= x.high]
+        parts.append(svg.path(points, f"curve {css}"))
+        parts.append(svg.line((x(side["p50_ms"]), y(0.5) - 5), (x(side["p50_ms"]), y(0.5) + 5), f"mark {css}"))
+    description = "; ".join(
+        f"{name}: p50 {units.milliseconds(side['p50_ms'])}, p99 {units.milliseconds(side['p99_ms'])}"
+        for side, name, _ in sides
+    )
+    title = f"Latency distribution on {row['provider']}"
+    return svg.figure(key, title, description, BOTTOM + AXIS_HEIGHT, parts)
+
+
+def progress_chart(convergence: Rows, fields: Mapping[str, str], key: str, title: str) -> Markup | None:
+    """Return how logged figures went over the steps of all phases, on a logarithmic axis; None where none was logged.
+
+    Args:
+        convergence: the report's section, in order; every phase may count its steps from zero.
+        fields: CSS class of the curve by field name.
+        key: unique on the page.
+        title: of the chart.
+    """
+    steps, starts = _total_steps(convergence)
+    curves = {
+        field: [
+            (step, float(entry[field]))
+            for step, entry in zip(steps, convergence, strict=True)
+            if isinstance(entry.get(field), int | float) and entry[field] > 0
+        ]
+        for field in fields
+    }
+    curves = {field: points for field, points in curves.items() if len(points) >= 2}
+    if not curves or steps[-1] == steps[0]:
+        return None
+    x = svg.Scale(steps[0], steps[-1], LEFT, RIGHT)
+    y = svg.padded_log_scale((value for points in curves.values() for _, value in points), BOTTOM, TOP)
+    parts = [
+        svg.left_axis(y, LEFT, RIGHT, units.short),
+        svg.bottom_axis(x, TOP, BOTTOM, "step", lambda value: f"{value:,.0f}"),
+    ]
+    parts += [svg.line((x(start), TOP), (x(start), BOTTOM), "phase") for start in starts[1:]]
+    for field, points in curves.items():
+        every = max(1, len(points) // CURVE_POINTS)
+        thinned = [*points[:-1:every], points[-1]]
+        parts.append(svg.path([(x(step), y(value)) for step, value in thinned], f"curve {fields[field]}"))
+    description = "; ".join(
+        f"{field}: {units.short(points[0][1])} at first, {units.short(points[-1][1])} at the end"
+        for field, points in curves.items()
+    )
+    return svg.figure(key, title, description, BOTTOM + AXIS_HEIGHT, parts)
+
+
+def _total_steps(convergence: Rows) -> tuple[list[int], list[int]]:
+    """Return each entry's step counted over all phases, and where each phase starts."""
+    steps: list[int] = []
+    starts: list[int] = []
+    offset, phase = 0, None
+    for entry in convergence:
+        if entry["phase"] != phase:
+            phase = entry["phase"]
+            offset = steps[-1] if steps else 0
+            starts.append(offset)
+        steps.append(offset + entry["step"])
+    return steps, starts

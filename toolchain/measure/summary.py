@@ -1,0 +1,90 @@
+"""The short table of before and after, from which both the terminal and the page are drawn."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from toolchain.measure import units
+from toolchain.measure.quality import COSINE
+from toolchain.measure.verdict import short_provider
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One figure before and after, as text."""
+
+    label: str
+    before: str
+    after: str
+    change: str
+
+
+def summary_rows(report: Mapping[str, Any]) -> list[SummaryRow]:
+    """Return the rows: bytes, weights, quality, then latency and load time per provider."""
+    return [*_size(report["size"]), *_weights(report["weights"]), _quality(report["quality"]), *_latency(report)]
+
+
+def _size(size: Mapping[str, Any]) -> Iterator[SummaryRow]:
+    for label, before, after, ratio in (
+        ("file", size["original_bytes"], size["compressed_bytes"], size["ratio"]),
+        ("file, gzipped", size["gzip_original_bytes"], size["gzip_compressed_bytes"], size["gzip_ratio"]),
+    ):
+        change = f"{units.times(ratio)} smaller" if ratio >= 1 else f"{units.times(1 / ratio)} larger"
+        yield SummaryRow(label, units.bytes_text(before), units.bytes_text(after), change)
+
+
+def _weights(weights: Mapping[str, Any]) -> Iterator[SummaryRow]:
+    ratio = weights["ratio"]
+    change = "none left" if ratio is None else f"{units.times(ratio)} fewer"
+    if weights["nonzero"] == weights["total"]:
+        change = "all kept"
+    yield SummaryRow("nonzero weights", f"{weights['nonzero_original']:,}", f"{weights['nonzero']:,}", change)
+    bits = weights["bits_per_weight"]
+    if bits:
+        yield SummaryRow("bits per weight, stored", "32", units.significant(bits), f"{units.times(32 / bits)} fewer")
+
+
+def _quality(quality: Mapping[str, Any]) -> SummaryRow:
+    label = quality["metric"] + (", synthetic inputs" if quality["data"] == "synthetic" else "")
+    if quality["compressed"] is None:
+        return SummaryRow(label, "-", "-", "not defined")
+    if quality["metric"] == COSINE:
+        return SummaryRow(
+            label, f"{quality['original']:.4f}", f"{quality['compressed']:.4f}", f"{0.0 - quality['drop']:+.4f}"
+        )
+    change = f"{0.0 - 100 * quality['drop']:+.2f} points"
+    if "drop_ci95" in quality:
+        low, high = quality["drop_ci95"]
+        change += f" ({0.0 - 100 * high:+.2f} to {0.0 - 100 * low:+.2f})"
+    return SummaryRow(label, units.percent(quality["original"]), units.percent(quality["compressed"]), change)
+
+
+def _latency(report: Mapping[str, Any]) -> Iterator[SummaryRow]:
+    for row in report["latency"]:
+        where = short_provider(row["provider"])
+        if "error" in row:
+            yield SummaryRow(f"latency, {where}", "-", "-", "not measured")
+            continue
+        low, high = row["speedup_ci95"]
+        yield SummaryRow(
+            f"latency p50, {where}, batch {row['batch']}",
+            units.milliseconds(row["original"]["p50_ms"]),
+            units.milliseconds(row["compressed"]["p50_ms"]),
+            _speed(row["speedup"], low, high),
+        )
+        before, after = row["load_ms"]["original"], row["load_ms"]["compressed"]
+        sign = "+" if after >= before else "-"
+        yield SummaryRow(
+            f"load, {where}",
+            units.milliseconds(before),
+            units.milliseconds(after),
+            f"{sign}{units.milliseconds(abs(after - before))}",
+        )
+
+
+def _speed(speedup: float, low: float, high: float) -> str:
+    if low <= 1 <= high:
+        return f"no difference ({low:.2f} to {high:.2f})"
+    if speedup > 1:
+        return f"{speedup:.2f}x faster ({low:.2f} to {high:.2f})"
+    return f"{1 / speedup:.2f}x slower ({1 / high:.2f} to {1 / low:.2f})"
