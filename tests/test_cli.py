@@ -50,7 +50,9 @@ def library(monkeypatch):
     module = ModuleType("toolchain.pipeline")
     module.compress = found.compress
     monkeypatch.setitem(sys.modules, "toolchain.pipeline", module)
-    monkeypatch.setattr("toolchain.measure.render_terminal", lambda report: f"summary of {report}")
+    monkeypatch.setattr(
+        "toolchain.measure.render_terminal", lambda report, colour: f"\x1b[{colour:d}msummary of {report}\x1b[0m"
+    )
     return found
 
 
@@ -78,7 +80,7 @@ def test_the_bare_form_calls_the_library_and_prints_where_things_are(library):
         "recipe": None,
         "preprocessing": None,
     }
-    assert "summary of" in result.stdout
+    assert result.stdout.startswith("summary of")
     assert "model   small.onnx" in result.stdout
     assert str(Path("small-report/report.html")) in result.stdout
 

@@ -114,6 +114,17 @@ def test_a_model_without_weights_has_no_ratio(tmp_path):
     assert "0 of 0 tensors" in render_inspection(found)
 
 
+def test_a_weight_behind_a_constant_expression_is_shown_as_compress_sees_it(tmp_path):
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[1, 2] x) => (float[1, 3] y) <float[3, 2] w> { t = Transpose(w)  y = MatMul(x, t) }
+    """
+    found = inspect(saved(text, tmp_path))
+    assert found.operators == {"Transpose": 1, "MatMul": 1}
+    assert [(row.op, row.shape, row.reason) for row in found.tensors] == [("MatMul", (2, 3), "")]
+    assert "note: folded constant expressions" in render_inspection(found, width=120)
+
+
 def test_what_is_not_a_model_is_an_error(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"GIF89a" * 10)
     with pytest.raises(ModelError, match="not an ONNX file"):

@@ -229,7 +229,7 @@ def _preprocessing(
 def _summarise(result: "CompressResult") -> None:
     from toolchain.measure import render_terminal
 
-    click.echo(render_terminal(result.report))
+    click.echo(render_terminal(result.report, colour=True))  # click strips the colour where it is not wanted
     click.echo(f"model   {result.path}\nreport  {result.report_path}")
 
 

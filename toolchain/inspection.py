@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from toolchain.graph import Graph, Node, Value, Weight, find_weights, load_graph
+from toolchain.graph import Graph, Node, Value, Weight, find_weights, load_graph, simplify
 from toolchain.ops import find
 from toolchain.resolve import largest_ratio
 
@@ -61,12 +61,13 @@ class Inspection:
         opsets: version by domain.
         inputs: what must be fed.
         outputs: what comes out.
-        operators: number of nodes by operator type, most frequent first.
+        operators: number of nodes in the file by operator type, most frequent first.
         unsupported: the same, of the operators that cannot be imported.
-        tensors: every constant tensor that a node uses, in graph order.
+        tensors: every constant tensor that a node uses once constant expressions are folded, in graph order.
         weights: elements of all constant tensors.
         usable_weights: those that can be pruned and quantized.
         largest_ratio: the largest overall ``--prune`` that can be reached; None with nothing to prune.
+        note: what was folded so that a hidden weight shows, or why it was not; empty where none is hidden.
     """
 
     model: str
@@ -80,6 +81,7 @@ class Inspection:
     weights: int
     usable_weights: int
     largest_ratio: float | None
+    note: str
 
 
 def inspect(model: str | os.PathLike[str]) -> Inspection:
@@ -89,7 +91,8 @@ def inspect(model: str | os.PathLike[str]) -> Inspection:
         ModelError: the file cannot be read or is not a valid ONNX model.
     """
     path = Path(model)
-    graph = load_graph(path)
+    original = load_graph(path)
+    graph, note = simplify(original)
     weights = find_weights(graph)
     total = sum(weight.size for weight in weights)
     usable = [weight for weight in weights if not weight.reason]
@@ -100,12 +103,13 @@ def inspect(model: str | os.PathLike[str]) -> Inspection:
         opsets={domain or "ai.onnx": version for domain, version in graph.opsets.items()},
         inputs=tuple(map(_port, graph.inputs)),
         outputs=tuple(map(_port, graph.outputs)),
-        operators=_count(graph.nodes),
+        operators=_count(original.nodes),
         unsupported=_count(_unsupported(graph)),
         tensors=tuple(_row(weight, total) for weight in weights),
         weights=total,
         usable_weights=usable_size,
         largest_ratio=largest_ratio(usable_size, len(usable)) if usable else None,
+        note=note,
     )
 
 
@@ -197,6 +201,8 @@ def _totals(inspection: Inspection) -> list[str]:
         lines.append(
             f"The largest --prune that can be reached is {inspection.largest_ratio:.2f}x: every tensor keeps a weight."
         )
+    if inspection.note:
+        lines.append(f"note: {inspection.note}")
     if inspection.unsupported:
         lines.append("Operators that are not supported must be replaced before this model can be compressed.")
     return lines
