@@ -1,0 +1,87 @@
+"""Fits inputs to the statistics that BatchNormalization nodes remember of the training data.
+
+Sources: Cai et al., ZeroQ: A Novel Zero Shot Quantization Framework, CVPR 2020, eq. 2; Yin et al., Dreaming to Distill
+(DeepInversion), CVPR 2020, section 3.2. Here every channel's deviation is measured in its own standard deviations.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from toolchain.module import OnnxModule
+
+# A nearly constant channel counts by this share of its layer's mean variance, or it would outweigh all others.
+_VARIANCE_FLOOR = 0.01
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What one BatchNormalization node remembers: the value it reads, and mean and variance ``[C]``."""
+
+    value: str
+    mean: Tensor
+    variance: Tensor
+
+
+def stored_statistics(module: OnnxModule) -> tuple[Statistics, ...]:
+    """Return the statistics of every BatchNormalization node that stores float32 ones."""
+    found = []
+    for node in module.graph.nodes:
+        if node.op == "BatchNormalization" and all(name in module.graph.initializers for name in node.inputs[3:5]):
+            mean, variance = (module.tensor(name).detach() for name in node.inputs[3:5])
+            if mean.dtype == torch.float32:
+                found.append(Statistics(node.inputs[0], mean, variance))
+    return tuple(found)
+
+
+def mismatch(module: OnnxModule, stored: tuple[Statistics, ...], inputs: Mapping[str, Tensor]) -> Tensor:
+    """Return how far a batch is from the stored statistics: a scalar, 0 for a perfect match.
+
+    It is the mean over nodes and channels of ``((mean' - mean)^2 + (std' - std)^2) / std^2``, where the primed ones are
+    the batch's. Differentiable in ``inputs``.
+    """
+    values = module.run(inputs, list(dict.fromkeys(item.value for item in stored)))
+    total = torch.zeros((), device=module.device)
+    for item in stored:
+        value = values[item.value]
+        dims = [axis for axis in range(value.ndim) if axis != 1]
+        variance, mean = torch.var_mean(value, dims, correction=0)
+        floor = item.variance.clamp(min=_VARIANCE_FLOOR * item.variance.mean().item() + 1e-12)
+        # The small constant keeps the gradient of the root finite where a channel is constant.
+        spread = (variance + 1e-8).sqrt() - item.variance.sqrt()
+        total = total + (((mean - item.mean).square() + spread.square()) / floor).mean()
+    return total / max(len(stored), 1)
+
+
+def match_statistics(
+    module: OnnxModule,
+    stored: tuple[Statistics, ...],
+    inputs: dict[str, Tensor],
+    fitted: tuple[str, ...],
+    steps: int,
+) -> None:
+    """Change the float32 inputs ``fitted`` of one batch, in place, so that they match the stored statistics.
+
+    Adam, with the rate falling along a cosine so that few steps suffice.
+    """
+    moving = [inputs[name].requires_grad_(True) for name in fitted]
+    optimizer = torch.optim.Adam(moving, lr=_RATE)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
+    with torch.enable_grad():
+        for _ in range(steps):
+            # Only the gradients of the inputs are computed, the weights' are not.
+            for tensor, gradient in zip(
+                moving, torch.autograd.grad(mismatch(module, stored, inputs), moving), strict=True
+            ):
+                tensor.grad = gradient
+            optimizer.step()
+            schedule.step()
+    for name in fitted:
+        inputs[name] = inputs[name].detach()
+
+
+# In units of the inputs' standard deviation; 0.1 to 0.4 reach about the same in a dozen steps.
+_RATE = 0.2

@@ -1,0 +1,145 @@
+"""Makes inputs for a model that comes without data."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calibration.dataset import Dataset, Feed, Preprocessing
+from calibration.signals import draw
+from calibration.signature import Signal, read_signature
+from calibration.statistics import Statistics, match_statistics, stored_statistics
+from toolchain.errors import DataError, ModelError
+from toolchain.module import OnnxModule
+
+# Multiply-accumulates of forward passes that fitting may take: about 20 seconds on two cores.
+_COMPUTE = 4e11
+
+_MIN_STEPS, _MAX_STEPS = 8, 24
+
+# Bytes of activations that fitting may hold at a time, and how many bytes it holds per element that a
+# BatchNormalization reads: the value, its normalised and rectified forms, and a gradient.
+_MEMORY = 2**29
+_BYTES_PER_ELEMENT = 16
+
+_MIN_BATCH, _MAX_BATCH = 8, 64
+
+# At least so many inputs are fitted, however large the model, for the sake of variety.
+_MIN_FITTED = 32
+
+
+def synthesize(module: OnnxModule, count: int, seed: int) -> Dataset:
+    """Return ``count`` synthetic inputs that have the shapes of the model's input signature.
+
+    Images start as noise with the spectrum of natural images; where the graph has BatchNormalization nodes, float
+    inputs are then fitted to the statistics that those nodes store. Of a model too large to fit all of them in about
+    half a minute, the rest are mirrored and shifted copies of the fitted ones. The same seed gives the same inputs.
+
+    Args:
+        module: the original model; run in evaluation mode, not changed.
+        count: number of samples, at least 1.
+        seed: of the random numbers.
+
+    Raises:
+        DataError: the signature does not say enough, or the model does not run on what it says.
+    """
+    signals = read_signature(module.graph)
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {signal.name: draw(signal, count, generator).to(_torch_dtype(signal.dtype)) for signal in signals}
+    was_training = module.training
+    module.eval()
+    try:
+        effort = _effort(module, signals, inputs, count)
+        if effort is not None:
+            _fit(module, effort, inputs)
+            _spread(signals, inputs, effort.samples, generator)
+    finally:
+        module.train(was_training)
+    arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
+    feeds = {name: Feed(array.dtype) for name, array in arrays.items()}
+    return Dataset(arrays, None, Preprocessing(), "synthetic", _source(signals, effort, count), feeds)
+
+
+@dataclass(frozen=True)
+class _Effort:
+    """How the fitting is done: what to match, which inputs move, for how many samples, in which batches and steps."""
+
+    stored: tuple[Statistics, ...]
+    moving: tuple[str, ...]
+    samples: int
+    batch: int
+    steps: int
+
+
+def _torch_dtype(dtype: np.dtype) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype)).dtype
+
+
+def _effort(module: OnnxModule, signals: Sequence[Signal], inputs: dict[str, Tensor], count: int) -> _Effort | None:
+    """Try one sample, which also shows what a step costs; None where there is nothing to fit or to fit to."""
+    stored = stored_statistics(module)
+    layers = [node for node in module.graph.nodes if node.op in ("Conv", "Gemm", "MatMul")]
+    wanted = {item.value for item in stored} | {node.outputs[0] for node in layers}
+    wanted |= {value.name for value in module.graph.outputs}
+    try:
+        with torch.no_grad():
+            values = module.run({name: tensor[:1] for name, tensor in inputs.items()}, sorted(wanted))
+    except ModelError as error:
+        shapes = ", ".join(f"{signal.name}{[1, *signal.shape]}" for signal in signals)
+        raise DataError(
+            f"the model does not run on inputs of the shapes that its signature suggests, {shapes}: {error}",
+            hint="give samples with --data, or fix the open dimensions in the model",
+        ) from error
+    moving = tuple(s.name for s in signals if s.meaning in ("image", "noise") and s.dtype == np.float32)
+    if not stored or not moving:
+        return None
+    work = 0
+    for node in layers:
+        output, weight = values[node.outputs[0]], module.graph.initializers.get(node.inputs[1])
+        if weight is not None:
+            work += output.numel() * weight.size // output.shape[1 if node.op == "Conv" else -1]
+    elements = sum(values[item.value].numel() for item in stored)
+    batch = min(max(_MEMORY // (elements * _BYTES_PER_ELEMENT), _MIN_BATCH), _MAX_BATCH)
+    samples = min(count, max(int(_COMPUTE // (work * _MIN_STEPS + 1)), _MIN_FITTED))
+    steps = min(max(int(_COMPUTE // (work * samples + 1)), _MIN_STEPS), _MAX_STEPS)
+    return _Effort(stored, moving, samples, batch, steps)
+
+
+def _fit(module: OnnxModule, effort: _Effort, inputs: dict[str, Tensor]) -> None:
+    """Fit the first ``effort.samples`` inputs, in place, in batches of even size."""
+    batches = -(-effort.samples // effort.batch)
+    for rows in np.array_split(np.arange(effort.samples), batches):
+        part = slice(int(rows[0]), int(rows[-1]) + 1)
+        batch = {name: tensor[part].to(module.device, copy=True) for name, tensor in inputs.items()}
+        match_statistics(module, effort.stored, batch, effort.moving, effort.steps)
+        for name in effort.moving:
+            inputs[name][part] = batch[name].cpu()
+
+
+def _spread(signals: Sequence[Signal], inputs: dict[str, Tensor], fitted: int, generator: torch.Generator) -> None:
+    """Overwrite the inputs beyond the first ``fitted`` by copies of those, images mirrored and shifted."""
+    for row in range(fitted, len(next(iter(inputs.values())))):
+        for signal in signals:
+            copy = inputs[signal.name][row % fitted]
+            if signal.meaning == "image":
+                axes = [axis - 1 for axis in signal.spatial]
+                reach = [max(1, copy.shape[axis] // 16) for axis in axes]
+                shifts = [int(torch.randint(-limit, limit + 1, (), generator=generator)) for limit in reach]
+                copy = copy.flip(axes[-1]).roll(shifts, axes)
+            inputs[signal.name][row] = copy
+
+
+def _source(signals: Sequence[Signal], effort: _Effort | None, count: int) -> str:
+    words = {"image": "images of pink noise", "noise": "Gaussian noise", "ids": "random ids", "mask": "masks"}
+    parts = [f"{signal.name} {list(signal.shape)} {words[signal.meaning]}" for signal in signals]
+    text = f"{count:,} synthetic inputs ({', '.join(parts)}"
+    if effort is not None:
+        which = "" if effort.samples == count else f"{effort.samples:,} of them "
+        text += f"; {which}fitted to the statistics stored in {len(effort.stored)} BatchNormalization nodes"
+        text += "" if effort.samples == count else ", the others mirrored and shifted copies"
+    free = [item for signal in signals for item in signal.free]
+    if free:
+        text += f"; dimensions that the model leaves open were taken as {', '.join(free)}"
+    return text + "); accuracy on real data was not measured"
