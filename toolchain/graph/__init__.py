@@ -2,6 +2,7 @@
 
 from toolchain.graph.io import load_graph, save_proto, write_atomically
 from toolchain.graph.model import MIN_OPSET, Attribute, Graph, Node, Value
+from toolchain.graph.simplify import simplify
 from toolchain.graph.weights import Weight, find_weights
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "find_weights",
     "load_graph",
     "save_proto",
+    "simplify",
     "write_atomically",
 ]

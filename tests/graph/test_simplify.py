@@ -1,0 +1,114 @@
+import numpy as np
+import onnx
+import pytest
+
+from toolchain.graph import find_weights, load_graph, simplify
+
+
+def graph_of(body, weights):
+    """A graph from x [2,3] to y."""
+    header = '<ir_version: 8, opset_import: ["" : 13]> g (float[2,3] x) => (float y)'
+    return load_graph(onnx.parser.parse_model(f"{header} <{weights}> {{ {body} }}"))
+
+
+def compressible(graph):
+    return [weight.name for weight in find_weights(graph) if not weight.reason]
+
+
+W = "float[3,4] w = {1,2,3,4,5,6,7,8,9,10,11,12}"
+T = "float[4,3] t = {1,2,3,4,5,6,7,8,9,10,11,12}"
+
+
+def test_a_graph_without_hidden_weights_is_returned_as_it_is():
+    graph = graph_of("y = MatMul(x, w)", W)
+    assert simplify(graph) == (graph, "")
+
+
+@pytest.mark.parametrize(
+    ("body", "weights"),
+    [
+        ("h = Transpose<perm=[1,0]>(t) y = MatMul(x, h)", T),
+        ("s = Constant<value_ints=[3,4]>() h = Reshape(v, s) y = MatMul(x, h)", W.replace("3,4] w", "12] v")),
+        ("i = Identity(t) h = Transpose(i) y = MatMul(x, h)", T),
+    ],
+    ids=["transpose", "reshape", "identity and transpose"],
+)
+def test_a_weight_behind_a_constant_expression_becomes_an_initializer(body, weights):
+    graph = graph_of(body, weights)
+    assert compressible(graph) == []
+    simplified, note = simplify(graph)
+    assert note == "folded constant expressions that hid 1 weight"
+    assert compressible(simplified) == ["h"]
+    assert [node.op for node in simplified.nodes] == ["MatMul"]
+    assert [tensor.name for tensor in simplified.proto.graph.initializer] == ["h"]
+
+
+def test_the_folded_values_are_right():
+    simplified, _ = simplify(graph_of("h = Transpose(t) y = MatMul(x, h)", T))
+    np.testing.assert_array_equal(simplified.initializers["h"], np.arange(1, 13).reshape(4, 3).T)
+
+
+def test_a_weight_shared_through_identity_stays_one_tensor():
+    graph = graph_of("a = Identity(w) b = Identity(a) m = MatMul(x, a) n = MatMul(x, b) y = Add(m, n)", W)
+    simplified, note = simplify(graph)
+    assert note == "folded constant expressions that hid 1 weight"
+    assert compressible(simplified) == ["w"]
+    assert [node.op for node in simplified.nodes] == ["MatMul", "MatMul", "Add"]
+
+
+def test_a_split_of_stacked_weights_is_folded_as_a_whole():
+    stacked = "float[6,4] w = {" + ",".join(str(i) for i in range(24)) + "}"
+    graph = graph_of("a, b = Split<axis=0>(w) m = MatMul(x, a) n = MatMul(x, b) y = Add(m, n)", stacked)
+    simplified, note = simplify(graph)
+    assert note == "folded constant expressions that hid 2 weights"
+    assert compressible(simplified) == ["a", "b"]
+
+
+def test_an_initializer_that_is_still_used_elsewhere_stays():
+    graph = graph_of("h = Transpose(t) m = MatMul(x, h) y = MatMul(m, t)", T)
+    simplified, _ = simplify(graph)
+    assert compressible(simplified) == ["h", "t"]
+
+
+def test_names_of_what_stays_do_not_change():
+    graph = graph_of("h = Transpose(t) m = MatMul(x, h) y = Relu(m)", T)
+    graph.proto.metadata_props.add(key="k", value="v")
+    simplified, _ = simplify(graph)
+    assert [node.name for node in simplified.proto.graph.node] == [node.name for node in graph.proto.graph.node[1:]]
+    assert simplified.proto.metadata_props == graph.proto.metadata_props
+    assert graph.proto.graph.node[0].op_type == "Transpose"  # the original is untouched
+
+
+def test_an_old_file_whose_initializers_are_inputs_is_folded():
+    proto = onnx.parser.parse_model(
+        '<ir_version: 3, opset_import: ["" : 8]> g (float[2,3] x, float[4,3] t) => (float[2,4] y) '
+        f"<{T}> {{ h = Transpose(t) y = MatMul(x, h) }}"
+    )
+    simplified, _ = simplify(load_graph(proto))
+    assert compressible(simplified) == ["h"]
+    assert [value.name for value in simplified.inputs] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("body", "weights"),
+    [
+        ("h = ConstantOfShape(s) y = MatMul(x, h)", "int64[2] s = {3,4}"),
+        ("h = DequantizeLinear(q, s) y = MatMul(x, h)", "int8[3,4] q = {1}, float s = {0.5}"),
+    ],
+    ids=["fill", "quantized"],
+)
+def test_fills_and_quantized_weights_are_left_alone(body, weights):
+    graph = graph_of(body, weights.replace("{1}", "{1,1,1,1,1,1,1,1,1,1,1,1}"))
+    assert simplify(graph) == (graph, "")
+
+
+def test_a_graph_that_cannot_be_checked_is_left_with_a_reason():
+    # No row 99 exists, so the model runs on no input at all.
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 13]> g (float[n,3] x) => (float[n,4] y) '
+        f"<{T}, int64[1] far = {{99}}> {{ h = Transpose(t) m = MatMul(x, h) y = Gather(m, far) }}"
+    )
+    graph = load_graph(proto)
+    same, note = simplify(graph)
+    assert same is graph
+    assert "left as they are" in note

@@ -1,0 +1,216 @@
+"""Brings weights to light that the graph computes from constants, such as a Transpose or Identity of an initializer.
+
+A general simplifier (onnxsim) was tried and left out: it copies a weight that several nodes share through Identity,
+so that the copies train apart and the file grows, and it rewrites names and metadata that users rely on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from toolchain.errors import ModelError
+from toolchain.graph.io import load_graph
+from toolchain.graph.model import Graph, Node, Value
+from toolchain.graph.weights import WEIGHT_INPUTS, find_weights
+
+# What these make from constants hides no trained weight: a fill holds no information, a random number is not
+# constant, and a weight that is quantized already was compressed by somebody else on purpose.
+OPAQUE = {
+    "Bernoulli",
+    "ConstantOfShape",
+    "DequantizeLinear",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+}
+
+# Only the moment at which a value is computed changes, so the outputs differ by rounding at most.
+TOLERANCE = 1e-5
+
+
+def simplify(graph: Graph) -> tuple[Graph, str]:
+    """Replace weights that are computed from constants by initializers, so that ``find_weights`` sees them.
+
+    An Identity of an initializer is bypassed, so that a shared weight stays shared. Nothing else is changed. The
+    result is used only when ONNX Runtime gives the same outputs on random inputs.
+
+    Returns:
+        The new graph and a sentence that says what was done, or the same graph and a sentence that says why not;
+        ``""`` where no weight is hidden.
+    """
+    sources = _constant_values(graph)
+    hidden = _hidden_weights(graph, sources)
+    if not hidden:
+        return graph, ""
+    kept = "weights that the graph computes from constants were left as they are"
+    try:
+        folded = _fold(graph, sources, hidden)
+        difference = _difference(graph, folded)
+    except ModelError as error:
+        return graph, f"{kept}, since they cannot be folded and checked: {error}"
+    if difference > TOLERANCE:
+        return graph, f"{kept}, since folding changed an output by {difference:.1e}"
+    gained = _compressible(folded) - _compressible(graph)
+    if gained <= 0:
+        return graph, ""
+    return folded, f"folded constant expressions that hid {gained} weight{'s' if gained > 1 else ''}"
+
+
+def _constant_values(graph: Graph) -> dict[str, Node]:
+    """Return the node behind every value that is computed from constants alone."""
+    found: dict[str, Node] = {}
+    for node in graph.nodes:
+        names = [name for name in node.inputs if name]
+        subgraphs = any(isinstance(value, onnx.GraphProto) for value in node.attributes.values())
+        constant = bool(names) and all(name in graph.initializers or name in found for name in names)
+        if constant and node.op not in OPAQUE and not subgraphs:
+            found |= dict.fromkeys(filter(None, node.outputs), node)
+    return found
+
+
+def _hidden_weights(graph: Graph, sources: Mapping[str, Node]) -> list[str]:
+    uses = (
+        name
+        for node in graph.nodes
+        for position, name in enumerate(node.inputs)
+        if position in WEIGHT_INPUTS.get(node.op, ()) and name in sources
+    )
+    return list(dict.fromkeys(uses))
+
+
+def _fold(graph: Graph, sources: Mapping[str, Node], hidden: list[str]) -> Graph:
+    aliases = {name: _behind_identities(name, sources) for name in hidden}
+    computed = [source for source in dict.fromkeys(aliases.values()) if source not in graph.initializers]
+    # A node with several outputs, such as a Split of stacked weights, is folded as a whole.
+    outputs = dict.fromkeys(name for source in computed for name in sources[source].outputs if name)
+    values = _evaluate(graph, sources, list(outputs))
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    for node in proto.graph.node:
+        node.input[:] = [aliases.get(name, name) for name in node.input]
+    folded = [node for node in proto.graph.node if not set(node.output) & values.keys()]
+    del proto.graph.node[:]
+    proto.graph.node.extend(folded)
+    for name, value in values.items():
+        tensor = numpy_helper.from_array(value, name)
+        proto.graph.initializer.append(tensor)
+        if proto.ir_version < 4:  # up to IR 3 every initializer must be an input
+            proto.graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, value.shape))
+    _remove_unused(proto.graph, _ancestors(sources, hidden) - values.keys())
+    return replace(load_graph(proto), path=graph.path)
+
+
+def _behind_identities(name: str, sources: Mapping[str, Node]) -> str:
+    while name in sources and sources[name].op == "Identity":
+        name = sources[name].inputs[0]
+    return name
+
+
+def _ancestors(sources: Mapping[str, Node], names: list[str]) -> set[str]:
+    """Return ``names`` and every value that they are computed from."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name and name not in found:
+            found.add(name)
+            waiting.extend(sources[name].inputs if name in sources else ())
+    return found
+
+
+def _evaluate(graph: Graph, sources: Mapping[str, Node], names: list[str]) -> dict[str, np.ndarray]:
+    """Compute constant values with ONNX Runtime."""
+    if not names:
+        return {}
+    needed = _ancestors(sources, names)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    nodes = [node for node in graph.proto.graph.node if needed & set(node.output) and node.op_type != "Constant"]
+    proto.graph.CopyFrom(
+        onnx.helper.make_graph(
+            nodes,
+            "constants",
+            [],
+            [onnx.helper.make_empty_tensor_value_info(name) for name in names],
+            [numpy_helper.from_array(graph.initializers[name], name) for name in needed & graph.initializers.keys()],
+        )
+    )
+    return dict(zip(names, _run(proto, names, {}), strict=True))
+
+
+def _remove_unused(graph: onnx.GraphProto, candidates: set[str]) -> None:
+    """Remove the nodes and initializers among ``candidates`` that nothing uses any more."""
+    used = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if used & set(node.output) or not candidates.issuperset(filter(None, node.output)):
+            kept.append(node)
+            used.update(node.input)
+            used.update(name for attribute in node.attribute for name in _captured(attribute))
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    dead = candidates - used
+    for initializer in [entry for entry in graph.initializer if entry.name in dead]:
+        graph.initializer.remove(initializer)
+    for value in [entry for entry in graph.input if entry.name in dead]:  # up to IR 3 initializers are inputs too
+        graph.input.remove(value)
+
+
+def _captured(attribute: onnx.AttributeProto) -> set[str]:
+    """Return the names that the subgraphs of an attribute read; some may be their own."""
+    found: set[str] = set()
+    for graph in (attribute.g, *attribute.graphs):
+        found.update(value.name for value in graph.output)
+        for node in graph.node:
+            found.update(node.input)
+            for inner in node.attribute:
+                found |= _captured(inner)
+    return found
+
+
+def _compressible(graph: Graph) -> int:
+    return sum(1 for weight in find_weights(graph) if not weight.reason)
+
+
+def _difference(one: Graph, other: Graph) -> float:
+    """Return the largest difference between the outputs on random inputs, relative to the largest value."""
+    rng = np.random.default_rng(0)
+    feed = {value.name: _random(value, rng) for value in one.inputs}
+    names = [value.name for value in one.outputs]
+    pairs = zip(_run(one.proto, names, feed), _run(other.proto, names, feed), strict=True)
+    return max(_relative(expected, got) for expected, got in pairs)
+
+
+def _relative(expected: np.ndarray, got: np.ndarray) -> float:
+    if expected.shape != got.shape:
+        return float("inf")
+    if np.array_equal(expected, got, equal_nan=expected.dtype.kind == "f"):
+        return 0.0
+    wide = expected.astype(np.float64)
+    return float(np.abs(wide - got).max() / max(np.abs(wide).max(), 1e-30))
+
+
+def _random(value: Value, rng: np.random.Generator) -> np.ndarray:
+    shape = [size if isinstance(size, int) and size > 0 else 1 for size in value.shape or ()]
+    if value.dtype.kind in "iub":
+        return rng.integers(0, 2, shape).astype(value.dtype)  # indices that every embedding has
+    return rng.standard_normal(shape).astype(value.dtype)
+
+
+def _run(proto: onnx.ModelProto, names: list[str], feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    import onnxruntime  # noqa: PLC0415 - few models need it, and inspecting one should not wait for it
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3  # a model's warnings were told when it was made
+    try:
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        outputs: list[np.ndarray] = session.run(names, dict(feed))
+    except Exception as error:  # ONNX Runtime's errors have no common parent below Exception
+        raise ModelError(str(error)) from error
+    return outputs
