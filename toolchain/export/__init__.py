@@ -1,7 +1,21 @@
 """Writes a compressed module into an ONNX file that stock ONNX Runtime runs."""
 
 from toolchain.export.activations import activation_values
+from toolchain.export.choice import KernelChoice, choose_kernels
 from toolchain.export.draft import StoredTensor
+from toolchain.export.folding import check_folded
+from toolchain.export.parity import OutputParity, Parity, verify
 from toolchain.export.writer import WrittenModel, write_model
 
-__all__ = ["StoredTensor", "WrittenModel", "activation_values", "write_model"]
+__all__ = [
+    "KernelChoice",
+    "OutputParity",
+    "Parity",
+    "StoredTensor",
+    "WrittenModel",
+    "activation_values",
+    "check_folded",
+    "choose_kernels",
+    "verify",
+    "write_model",
+]

@@ -6,9 +6,11 @@ session takes it into the integer operator.
 """
 
 import numpy as np
+from onnx import numpy_helper
 
 from toolchain.errors import ExportError
 from toolchain.export.activations import activation_grid, add_scale_and_zero
+from toolchain.export.builder import Builder
 from toolchain.export.draft import Draft, add_scale
 from toolchain.export.encodings import Content, encode_smallest
 from toolchain.export.objections import common_objection
@@ -32,7 +34,7 @@ def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> s
     return ""
 
 
-def _store_weight(draft: Draft, name: str) -> None:
+def _store_weight(draft: Draft, name: str, needs_zero_point: bool) -> None:
     """Store weight ``name`` as int8 levels behind a DequantizeLinear that makes the float weight under its own name."""
     grid = weight_grid(draft.module, name)
     if grid is None:
@@ -41,9 +43,20 @@ def _store_weight(draft: Draft, name: str) -> None:
     child = draft.builder.fork()
     value = child.fresh()
     encoding = encode_smallest(child, Content(levels), value, draft.graph.opset)
-    scale = add_scale(child, _bounded_scale(draft, name, levels))
-    child.node("DequantizeLinear", [value, scale], {} if grid.axis is None else {"axis": grid.axis}, name)
+    steps = _bounded_scale(draft, name, levels)
+    inputs = [value, add_scale(child, steps)]
+    if needs_zero_point:
+        inputs.append(_zero_points(child, steps.shape))
+    child.node("DequantizeLinear", inputs, {} if grid.axis is None else {"axis": grid.axis}, name)
     draft.adopt(name, encoding, "int8", child)
+
+
+def _zero_points(builder: Builder, shape: tuple[int, ...]) -> str:
+    zeros = np.zeros(shape, np.int8)
+    if zeros.size <= 64:  # about what the node takes
+        return builder.constant(zeros)
+    fill = numpy_helper.from_array(np.zeros(1, np.int8))
+    return builder.node("ConstantOfShape", [builder.ints(shape)], {"value": fill})
 
 
 def _bounded_scale(draft: Draft, name: str, levels: np.ndarray) -> np.ndarray:
@@ -68,7 +81,9 @@ def lower_int8(draft: Draft, node: Node) -> None:
     """
     grid = activation_grid(draft, node.inputs[0], node)
     if node.inputs[1] not in draft.stored:
-        _store_weight(draft, node.inputs[1])
+        users = draft.graph.consumers()[node.inputs[1]]
+        # A Gemm whose weight names no zero point is not fused to QGemm; Conv and MatMul are.
+        _store_weight(draft, node.inputs[1], any(user.op == "Gemm" for user, _ in users))
     if len(node.inputs) < 3 or not node.inputs[2]:
         return
     weight, bias = node.inputs[1:3]

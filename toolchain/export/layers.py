@@ -1,0 +1,140 @@
+"""Layers with a compressed weight: which kernels their formats permit, and how long each takes alone."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+
+from toolchain.errors import ExportError
+from toolchain.export.activations import activation_values
+from toolchain.export.kernels import KERNELS
+from toolchain.export.sessions import open_session, time_interleaved
+from toolchain.export.weights import weight_array
+from toolchain.export.writer import write_model
+from toolchain.formats import Grid, TensorFormat
+from toolchain.graph import Node
+from toolchain.graph.build import build_graph
+from toolchain.module import OnnxModule
+
+_SECONDS = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The nodes that read one compressed weight.
+
+    Attributes:
+        weight: initializer name.
+        nodes: all that read it; they run by the same kernel.
+        kernels: those that all its nodes permit, ``"float"`` first.
+        objections: why the other kernels are not among them.
+    """
+
+    weight: str
+    nodes: tuple[Node, ...]
+    kernels: tuple[str, ...]
+    objections: tuple[str, ...]
+
+
+def find_layers(module: OnnxModule) -> tuple[Layer, ...]:
+    """Return a layer for every weight that has a format, in the order of the formats."""
+    consumers = module.graph.consumers()
+    weights = [name for name in module.formats if name in module.graph.initializers and name in consumers]
+    return tuple(_layer(module, name, tuple(dict.fromkeys(node for node, _ in consumers[name]))) for name in weights)
+
+
+def _layer(module: OnnxModule, weight: str, nodes: tuple[Node, ...]) -> Layer:
+    permitted, objections = [], []
+    for name, kernel in KERNELS.items():
+        found = [kernel.objection(module.graph, node, module.formats[weight]) for node in nodes]
+        reason = next((text for text in found if text), "")
+        if reason:
+            objections.append(reason)
+        else:
+            permitted.append(name)
+    return Layer(weight, nodes, tuple(permitted), tuple(dict.fromkeys(objections)))
+
+
+def with_activations(module: OnnxModule, kernels: Mapping[str, str], values: Mapping[str, np.ndarray]) -> OnnxModule:
+    """Return the module with its weight formats and the activation formats that ``kernels`` need, for timing.
+
+    Args:
+        module: is not changed; the result shares its weights.
+        kernels: by node name.
+        values: a sample of every such value; its range stands in for a format that the module does not have yet.
+    """
+    timed = copy.copy(module)
+    timed.formats = {name: found for name, found in module.formats.items() if name in module.graph.initializers}
+    for name in activation_values(module.graph, kernels):
+        timed.formats[name] = module.formats.get(name) or TensorFormat(grid=_range_grid(values[name]))
+    return timed
+
+
+def _range_grid(value: np.ndarray) -> Grid:
+    low, high = min(0.0, float(value.min())), max(0.0, float(value.max()))
+    scale = max((high - low) / 255, 1e-6)
+    return Grid(tuple(range(256)), torch.tensor(scale, dtype=torch.float32), round(-low / scale))
+
+
+def sample_values(
+    module: OnnxModule, layers: Iterable[Layer], sample: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the inputs of all layers, and the outputs that an int8 kernel would round, on one batch."""
+    names = dict.fromkeys(
+        name
+        for layer in layers
+        for node in layer.nodes
+        for name in node.inputs[:1]
+        if name not in module.graph.initializers
+    )
+    kernels = {node.name: "int8" for layer in layers if "int8" in layer.kernels for node in layer.nodes}
+    wanted = list(names | dict.fromkeys(activation_values(module.graph, kernels)))
+    with torch.no_grad():
+        return {name: value.cpu().numpy() for name, value in module.run(sample, wanted).items()}
+
+
+def time_layer(module: OnnxModule, layer: Layer, values: Mapping[str, np.ndarray], threads: int) -> dict[str, float]:
+    """Return the milliseconds that a layer's nodes take alone by each kernel, quantizing its activations included.
+
+    A kernel that cannot be written or loaded is left out.
+    """
+    total: dict[str, float] = dict.fromkeys(layer.kernels, 0.0)
+    for node in layer.nodes:
+        single = _single_node(module, node, layer.weight, values[node.inputs[0]])
+        name = single.graph.nodes[0].name
+        with torch.no_grad():
+            outputs = single.run({node.inputs[0]: values[node.inputs[0]]}, list(node.outputs[:1]))
+        seen = {node.inputs[0]: values[node.inputs[0]]} | {key: item.numpy() for key, item in outputs.items()}
+        sessions = {}
+        for kernel in total:
+            try:
+                written = write_model(with_activations(single, {name: kernel}, seen), {name: kernel})
+                sessions[kernel] = open_session(written.proto, threads)
+            except ExportError:
+                if kernel == "float":
+                    raise
+        feeds = {node.inputs[0]: values[node.inputs[0]]}
+        times = time_interleaved(list(sessions.values()), feeds, _SECONDS)
+        total = {kernel: total[kernel] + took for kernel, took in zip(sessions, times, strict=True)}
+    return total
+
+
+def _single_node(module: OnnxModule, node: Node, weight: str, value: np.ndarray) -> OnnxModule:
+    """Return a module of one node, with the present weights, fed by ``value``."""
+    source = module.graph.proto
+    proto = onnx.ModelProto(ir_version=max(source.ir_version, 4), opset_import=source.opset_import)
+    proto.graph.name = node.name
+    proto.graph.node.extend(item for item in source.graph.node if item.output[0] == node.outputs[0])
+    constants = dict.fromkeys(name for name in node.inputs if name in module.graph.initializers)
+    proto.graph.initializer.extend(numpy_helper.from_array(weight_array(module, name), name) for name in constants)
+    kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+    proto.graph.input.append(helper.make_tensor_value_info(node.inputs[0], kind, value.shape))
+    output = helper.make_tensor_value_info(node.outputs[0], kind, None)
+    proto.graph.output.append(output)
+    single = OnnxModule(build_graph(proto)).eval()
+    single.formats[weight] = module.formats[weight].to(torch.device("cpu"))
+    return single

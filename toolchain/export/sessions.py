@@ -1,0 +1,69 @@
+"""ONNX Runtime sessions on the CPU, and interleaved timing of several of them."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from toolchain.errors import ExportError
+
+
+def open_session(
+    model: onnx.ModelProto | Path | bytes, threads: int, optimized: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """Load a model on the CPU.
+
+    Args:
+        model: a proto, its bytes, or the path of a file.
+        threads: intra-op threads; 0 for as many as ONNX Runtime takes by itself.
+        optimized: where to write the graph that the session executes, its large constants beside it.
+
+    Raises:
+        ExportError: the session does not load it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    if optimized is not None:
+        options.optimized_model_filepath = os.fspath(optimized)
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "constants.bin")
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    source: str | bytes
+    if isinstance(model, onnx.ModelProto):
+        source = model.SerializeToString()
+    else:
+        source = model if isinstance(model, bytes) else os.fspath(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common base class
+        raise ExportError(f"ONNX Runtime does not load the exported model: {error}") from error
+
+
+def time_interleaved(
+    sessions: Sequence[onnxruntime.InferenceSession], feeds: Mapping[str, np.ndarray], seconds: float
+) -> list[float]:
+    """Return the median time of one run of every session in milliseconds.
+
+    The sessions take turns, so that a change of the machine's speed meets all of them; at least 7 turns, at most 200.
+
+    Args:
+        sessions: of models with the same inputs.
+        feeds: what every run is fed.
+        seconds: after which no further turn begins.
+    """
+    for session in sessions:
+        session.run(None, feeds)
+    times: list[list[float]] = [[] for _ in sessions]
+    until = time.perf_counter() + seconds
+    for turn in range(200):
+        if turn >= 7 and time.perf_counter() > until:
+            break
+        for found, session in zip(times, sessions, strict=True):
+            start = time.perf_counter()
+            session.run(None, feeds)
+            found.append(time.perf_counter() - start)
+    return [float(np.median(found)) * 1e3 for found in times]
