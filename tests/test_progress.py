@@ -2,12 +2,11 @@ import io
 
 import pytest
 from rich.console import Console
-from rich.progress import Progress as Bars
-from rich.progress import TextColumn
 
 from toolchain.progress import (
     Clock,
     NullProgress,
+    PhaseBars,
     PlainProgress,
     TerminalProgress,
     duration,
@@ -60,7 +59,7 @@ def test_time_left_of_the_job_counts_the_phases_behind_it(now):
     clock.update(0.5)
     assert clock.phase_left() == 40
     assert clock.job_left() == pytest.approx(40)
-    assert time_left(clock) == "40s left, 40s in all"
+    assert time_left(clock) == "40s left (whole job 40s)"
 
 
 def test_one_phase_of_unknown_weight_makes_the_job_unknown_for_good(now):
@@ -105,20 +104,19 @@ def test_figures_keep_four_digits_and_texts_stay_as_they_are():
 
 def test_a_terminal_shows_one_bar_per_phase_and_names_are_not_markup():
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=True, width=120)
-    columns = (TextColumn("{task.description}", markup=False), TextColumn("{task.fields[figures]}", markup=False))
-    with Bars(*columns, console=console, auto_refresh=False) as bars:
+    console = Console(file=stream, force_terminal=True, width=60)
+    with PhaseBars(console, auto_refresh=False) as bars:
         progress = TerminalProgress(bars)
         progress.phase("prune [bold]")
-        progress.update(0.5, {"loss": 1.0})
+        progress.update(0.5, {"kept": "2.8 %", "loss": 1.0})
+        bars.refresh()
         progress.note("note [red]")
         progress.phase("quantize", 0.5)
         progress.finish()
-        bars.refresh()
         assert [task.completed for task in bars.tasks] == [1.0, 1.0]
     text = stream.getvalue()
     assert "prune [bold]" in text
-    assert "loss 1" in text
+    assert "kept 2.8 %, loss 1" in text
     assert "note [red]" in text
 
 

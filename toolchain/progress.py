@@ -2,13 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
+from rich.text import Text
 
 Figures = Mapping[str, float | str]
 
@@ -123,10 +125,31 @@ class PlainProgress:
         self._stream.flush()
 
 
+class PhaseBars(Bars):
+    """Bars of phases, and below them one line of interim figures that takes the whole width."""
+
+    def __init__(self, console: Console, auto_refresh: bool = True) -> None:
+        self.figures = ""
+        super().__init__(
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=20),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[left]}", markup=False, table_column=Column(no_wrap=True)),
+            console=console,
+            auto_refresh=auto_refresh,
+        )
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return what is drawn: the bars and the line."""
+        yield self.make_tasks_table(self.tasks)
+        if self.figures:
+            yield Text(self.figures, overflow="ellipsis", no_wrap=True)
+
+
 class TerminalProgress:
     """One bar per phase; the finished ones stay with the time that they took."""
 
-    def __init__(self, bars: Bars) -> None:
+    def __init__(self, bars: PhaseBars) -> None:
         self._bars = bars
         self._clock = Clock()
         self._task: TaskID | None = None
@@ -135,13 +158,14 @@ class TerminalProgress:
         """Finish the last bar and begin the next."""
         self.finish()
         self._clock.phase(weight)
-        self._task = self._bars.add_task(name, total=1.0, left="", figures="")
+        self._task = self._bars.add_task(name, total=1.0, left="")
 
     def update(self, done: float, figures: Figures) -> None:
-        """Move the bar."""
+        """Move the bar and show the figures."""
         self._clock.update(done)
         if self._task is not None:
-            self._bars.update(self._task, completed=done, left=time_left(self._clock), figures=figures_line(figures))
+            self._bars.figures = figures_line(figures)
+            self._bars.update(self._task, completed=done, left=time_left(self._clock))
 
     def note(self, text: str) -> None:
         """Print the sentence above the bars."""
@@ -150,6 +174,7 @@ class TerminalProgress:
     def finish(self) -> None:
         """Fill the current bar."""
         if self._task is not None:
+            self._bars.figures = ""
             self._bars.update(self._task, completed=1.0, left=f"took {duration(self._clock.phase_elapsed())}")
             self._task = None
 
@@ -168,14 +193,7 @@ def watch(quiet: bool = False, verbose: bool = False) -> Iterator[Progress]:
     elif verbose or not console.is_terminal:
         yield PlainProgress(sys.stderr, interval_s=0.0 if verbose else 10.0)
     else:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[left]}", markup=False),
-            TextColumn("{task.fields[figures]}", markup=False),
-        )
-        with Bars(*columns, console=console) as bars:
+        with PhaseBars(console) as bars:
             progress = TerminalProgress(bars)
             yield progress
             progress.finish()
@@ -194,9 +212,9 @@ def duration(seconds: float) -> str:
 def time_left(clock: Clock) -> str:
     """Return the time left as a person reads it; empty where it is not known."""
     phase, job = clock.phase_left(), clock.job_left()
-    parts = [f"{duration(phase)} left"] if phase is not None else []
-    parts += [f"{duration(job)} in all"] if job is not None else []
-    return ", ".join(parts)
+    if phase is None:
+        return ""
+    return f"{duration(phase)} left" + (f" (whole job {duration(job)})" if job is not None else "")
 
 
 def figures_line(figures: Figures) -> str:
