@@ -1,0 +1,145 @@
+import numpy as np
+import onnx
+import pytest
+
+from calibration.dataset import Preprocessing
+from calibration.fit import fit_arrays, model_layout
+from toolchain.errors import DataError
+from toolchain.graph import load_graph
+
+SCALED = Preprocessing(1 / 255)
+
+
+def graph(inputs, body="y = Identity(x)", output="float[N, D] y"):
+    text = f'<ir_version: 8, opset_import: ["": 17]> g ({inputs}) => ({output}) {{ {body} }}'
+    return load_graph(onnx.parser.parse_model(text))
+
+
+def fit(array, inputs="float[N, 3, 8, 6] x", preprocessing=SCALED, labels=None, **names):
+    return fit_arrays({"x": array, **names}, labels, graph(inputs), preprocessing, "data.npz")
+
+
+def bytes_of(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def test_arrays_in_the_models_order_pass_as_they_are():
+    pixels = bytes_of(5, 3, 8, 6)
+    assert np.shares_memory(fit(pixels).dataset.inputs["x"], pixels)
+
+
+def test_channels_last_data_are_turned_without_a_copy():
+    pixels = bytes_of(5, 8, 6, 3)
+    data = fit(pixels).dataset
+    assert np.shares_memory(data.inputs["x"], pixels)
+    batch = data.batch(np.arange(5)).inputs["x"]
+    assert batch.flags.c_contiguous
+    np.testing.assert_allclose(batch, pixels.transpose(0, 3, 1, 2) / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(5, 8, 6), (5, 48), (5, 8, 6, 1), (5, 1, 8, 6)])
+def test_grey_images_get_the_channel_axis_of_the_model(shape):
+    pixels = bytes_of(*shape)
+    data = fit(pixels, "float[N, 1, 8, 6] x").dataset
+    np.testing.assert_array_equal(data.inputs["x"], pixels.reshape(5, 1, 8, 6))
+
+
+def test_grey_images_are_flattened_for_a_model_of_plain_layers():
+    assert fit(bytes_of(5, 8, 6), "float[N, 48] x").dataset.inputs["x"].shape == (5, 48)
+
+
+def test_a_model_that_transposes_its_input_wants_channels_last():
+    nhwc = graph("float[N, 8, 6, 3] x", "y = Transpose<perm = [0, 3, 1, 2]>(x)", "float[N, 3, 8, 6] y")
+    assert model_layout(nhwc, nhwc.inputs[0]) == "nhwc"
+    preprocessing = Preprocessing(mean=(1.0, 2.0, 3.0))
+    data = fit_arrays({"x": bytes_of(5, 3, 8, 6)}, None, nhwc, preprocessing, "data.npz").dataset
+    assert data.inputs["x"].shape == (5, 8, 6, 3)
+    assert data.feeds["x"].channel_axis == 3
+
+
+def test_a_shape_that_fits_both_layouts_must_be_told_apart():
+    with pytest.raises(DataError, match="as nchw and as nhwc") as caught:
+        fit(bytes_of(5, 3, 3, 3), "float[N, 3, 3, 3] x")
+    assert "--layout" in caught.value.hint
+    pixels = bytes_of(5, 3, 3, 3)
+    told = fit(pixels, "float[N, 3, 3, 3] x", Preprocessing(1 / 255, layout="nhwc")).dataset
+    np.testing.assert_array_equal(told.inputs["x"], pixels.transpose(0, 3, 1, 2))
+
+
+def test_a_layout_that_does_not_fit_is_refused():
+    with pytest.raises(DataError, match="read as nhwc, expected float32"):
+        fit(bytes_of(5, 3, 8, 6), preprocessing=Preprocessing(layout="nhwc"))
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 8, 7), (5, 4, 8, 6), (5, 8, 6), (5,)])
+def test_a_wrong_shape_is_named_with_what_was_expected(shape):
+    with pytest.raises(DataError, match=r"'x' has shape .*, expected float32\[N, 3, 8, 6\]"):
+        fit(bytes_of(*shape))
+
+
+def test_missing_and_unknown_names_come_with_the_nearest():
+    with pytest.raises(DataError, match="no array for model input 'x'; it has 'xs'") as caught:
+        fit_arrays({"xs": bytes_of(2, 4)}, None, graph("float[N, 4] x"), SCALED, "data.npz")
+    assert "did you mean xs?" in caught.value.hint or "xs" in caught.value.hint
+    with pytest.raises(DataError, match="array 'extra' is no input of the model"):
+        fit(bytes_of(5, 3, 8, 6), extra=bytes_of(5, 1))
+
+
+def test_token_ids_are_fed_in_the_models_dtype_without_preprocessing():
+    data = fit(np.array([[1, 2], [3, 4]], np.int32), "int64[N, S] x").dataset
+    batch = data.batch(np.arange(2)).inputs["x"]
+    assert batch.dtype == np.int64
+    assert batch.tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("array", "kind", "message"),
+    [
+        (np.zeros((2, 4), np.float32), "int64", "is float32, expected int64"),
+        (np.array([[1, 300]]), "uint8", "holds 1 to 300, which uint8 cannot hold"),
+        (np.zeros((2, 4), np.int64), "bool", "is int64, expected bool"),
+        (np.full((2, 4), "a"), "float", "expected float32"),
+        (np.zeros((2, 4), complex), "float", "is complex128, expected float32"),
+    ],
+)
+def test_a_type_that_cannot_be_cast_safely_is_refused(array, kind, message):
+    with pytest.raises(DataError, match=message):
+        fit(array, f"{kind}[N, D] x")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_found(bad):
+    array = np.zeros((5000, 3), np.float32)
+    array[4500, 1] = bad
+    with pytest.raises(DataError, match=r"at index \[4500, 1\]"):
+        fit(array, "float[N, 3] x")
+
+
+def test_raw_bytes_without_preprocessing_are_noted_and_not_guessed():
+    fitted = fit(bytes_of(5, 3, 8, 6), preprocessing=Preprocessing())
+    assert "--scale" in fitted.notes[0]
+    assert fitted.dataset.batch(np.arange(5)).inputs["x"].max() > 1
+    assert fit(bytes_of(5, 3, 8, 6)).notes == ()
+
+
+def test_preprocessing_of_another_channel_count_is_refused():
+    with pytest.raises(DataError, match=r"--mean has 2 values, .* has 3 channels"):
+        fit(bytes_of(5, 3, 8, 6), preprocessing=Preprocessing(mean=(0.1, 0.2)))
+
+
+def test_preprocessing_spares_the_other_inputs_of_an_image_model():
+    model = graph("float[N, 3, 8, 6] x, float[N, 2] extra")
+    arrays = {"x": bytes_of(4, 3, 8, 6), "extra": np.ones((4, 2), np.float32)}
+    batch = fit_arrays(arrays, None, model, SCALED, "data.npz").dataset.batch(np.arange(4))
+    assert (batch.inputs["extra"] == 1).all()
+    assert batch.inputs["x"].max() <= 1
+
+
+def test_an_input_without_a_batch_dimension_cannot_be_fed():
+    with pytest.raises(DataError, match="scalar without a batch dimension"):
+        fit(np.zeros(3, np.float32), "float x")
+
+
+def test_labels_make_a_task():
+    assert fit(bytes_of(2, 3, 8, 6), labels=np.array([0, 1])).dataset.kind == "task"
+    assert fit(bytes_of(2, 3, 8, 6)).dataset.kind == "unlabelled"
