@@ -136,7 +136,7 @@ def _check_reachable(target: PruneTarget, total: int, fixed: int, rest: list[Wei
         held = f"{fixed:,} are excluded or have their own target, " if fixed else ""
         raise RecipeError(
             f"prune {target.text} cannot be reached: it leaves {kept:,} of {total:,} weights, {held}"
-            f"and each of the other {len(rest)} tensors keeps at least one",
+            f"and each of the {'other ' if fixed else ''}{len(rest)} tensors keeps at least one",
             hint=f"the largest ratio that can be reached is {largest_ratio(total, least):.2f}x",
         )
     if kept > most:
