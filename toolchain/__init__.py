@@ -4,6 +4,7 @@
 this package stays instant and ``compress --help`` answers at once.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,7 +17,5 @@ def __getattr__(name: str) -> object:
     """Import the public names on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from toolchain import pipeline  # noqa: PLC0415 - brings torch and onnxruntime, which take seconds
-
-    value: object = getattr(pipeline, name)
+    value: object = getattr(import_module("toolchain.pipeline"), name)
     return value
