@@ -61,7 +61,6 @@ class AdmmStage(Stage):
     admm: Admm = field(init=False)
     residuals: Residuals = field(default_factory=lambda: Residuals(0.0, 0.0))
     curvature: dict[str, Tensor] = field(default_factory=dict)
-    done: float = 0.0
 
     def __post_init__(self) -> None:
         """Start ADMM at the weights as they are; what earlier passes masked stays masked."""
@@ -83,29 +82,26 @@ class AdmmStage(Stage):
 
     def after_step(self, step: int, done: float, optimizer: torch.optim.Adam) -> None:
         """Pull towards Z; every few steps update Z and U."""
-        self.done = done
         rho = self.penalty.strength(done)
         self.admm.pull(self.weights, rho)
         if step % self.penalty.update_every == 0:
             # Adam's second moment is the mean squared gradient: a diagonal estimate of the Fisher information.
             self.curvature = {name: optimizer.state[weight]["exp_avg_sq"] for name, weight in self.weights.items()}
-            self.residuals = self.admm.update(self.weights, self._constraint(), self.fixed, self.curvature, rho)
-
-    def _constraint(self) -> Constraint:
-        return self.constraint_at(self.penalty.tightening(self.done))
+            constraint = self.constraint_at(self.penalty.tightening(done))
+            self.residuals = self.admm.update(self.weights, constraint, self.fixed, self.curvature, rho)
 
     @contextmanager
-    def feasible(self) -> Iterator[bool]:
+    def feasible(self, done: float) -> Iterator[bool]:
         """Project the weights for the time of the context; they may be kept once the set is at its target."""
         saved = {key: value.clone() for key, value in self.module.state_dict().items()}
         formats = dict(self.module.formats)
         with torch.no_grad():
             shifted = {name: weight + self.admm.u[name] for name, weight in self.weights.items()}
-            chosen = self._constraint().fit(shifted, self.fixed, self.curvature)
+            chosen = self.constraint_at(self.penalty.tightening(done)).fit(shifted, self.fixed, self.curvature)
             for name, weight in self.weights.items():
                 weight.copy_(chosen[name].project(weight))
         self.module.formats.update(chosen)
-        yield self.done >= self.penalty.settled
+        yield done >= self.penalty.settled
         self.module.load_state_dict(saved)
         self.module.formats.clear()
         self.module.formats.update(formats)

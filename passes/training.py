@@ -162,8 +162,12 @@ class Stage(ABC):
         """Adjust weights after the optimizer's step."""
 
     @abstractmethod
-    def feasible(self) -> AbstractContextManager[bool]:
-        """Hold the module at a point that satisfies the constraint; True if it may be kept as the result."""
+    def feasible(self, done: float) -> AbstractContextManager[bool]:
+        """Hold the module at a point that satisfies the constraint at progress ``done``.
+
+        Yields:
+            True if that is the target constraint, so that the point may be kept as the result; always at ``done`` 1.
+        """
 
     @abstractmethod
     def figures(self) -> LogEntry:
@@ -205,7 +209,7 @@ def train(trainer: Trainer, stage: Stage, allowance: Allowance) -> list[LogEntry
         done = allowance.done(step, time.monotonic() - started)
         if done * EVALUATIONS >= evaluated + 1 or done >= 1 or step == 0:
             evaluated = int(done * EVALUATIONS)
-            best = _evaluate(trainer, stage, best, log, {"step": step, "done": round(done, 4), "loss": average})
+            best = _evaluate(trainer, stage, best, log, {"step": step, "done": done, "loss": average})
         if done >= 1:
             break
         for group in optimizer.param_groups:
@@ -243,7 +247,7 @@ def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Ba
 
 
 def _evaluate(trainer: Trainer, stage: Stage, best: Best | None, log: list[LogEntry], at: LogEntry) -> Best | None:
-    with stage.feasible() as keep:
+    with stage.feasible(float(at["done"])) as keep:
         if keep:
             trainer.settle()
         score = trainer.evaluate()

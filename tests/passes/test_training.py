@@ -72,6 +72,12 @@ def test_pruning_keeps_exactly_what_was_asked_and_most_of_the_accuracy(trainer):
     assert {entry["phase"] for entry in result.log} == {"prune", "train survivors"}
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_even_a_single_step_ends_pruned(trainer, steps):
+    Prune((Budget(("w1", "w2"), 36),), Penalty()).run(trainer, Allowance(steps=steps))
+    assert count(trainer) == 36
+
+
 def test_pruning_without_training_only_projects(trainer):
     before = trainer.module.tensor("b1").clone()
     Prune((Budget(("w1", "w2"), 36),), Penalty()).run(trainer, Allowance(steps=0))
