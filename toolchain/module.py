@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolchain.errors import ModelError
+from toolchain.errors import ModelError, nearest
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node
 from toolchain.ops import Implementation, check_supported, find, to_tensor
@@ -93,30 +93,44 @@ class OnnxModule(nn.Module):
 
         Returns:
             A tensor per graph output name.
+
+        Raises:
+            ModelError: an input is missing, or an operator fails on what it is given.
         """
         return self.run(inputs, [value.name for value in self.graph.outputs])
 
     def run(self, inputs: Mapping[str, Tensor | np.ndarray], wanted: list[str]) -> dict[str, Tensor]:
-        """Run the graph and return the ``wanted`` values, which may be any in the graph."""
-        keep = set(wanted)
-        values = {name: self.tensor(name) for name in self.graph.initializers}
+        """Run the graph and return the ``wanted`` values, which may be any in the graph.
+
+        Raises:
+            ModelError: an input is missing, an operator fails on what it is given, or no value has a wanted name.
+        """
         device = self.device
-        values |= {value.name: _on_device(inputs[value.name], device) for value in self.graph.inputs}
-        found: dict[str, Tensor] = {}
-        for name in keep & values.keys():
-            found[name] = self._on_grid(name, values[name])
-        for name in [value.name for value in self.graph.inputs]:
-            values[name] = self._on_grid(name, values[name])
+        values = self._initial_values(inputs, device)
+        keep = set(wanted)
+        found = {name: values[name] for name in keep & values.keys()}
         for position, (node, implementation) in enumerate(self._steps):
+            if len(found) == len(keep):
+                break
             for name, result in zip(node.outputs, self._call(node, implementation, values, device), strict=False):
                 values[name] = self._on_grid(name, result)
                 if name in keep:
                     found[name] = values[name]
             for name in self._last_use.get(position, ()):
                 values.pop(name, None)
-            if len(found) == len(keep):
-                break
+        for name in keep - found.keys():
+            known = {output for node in self.graph.nodes for output in node.outputs}
+            raise ModelError(f"no value of the graph is named {name!r}", hint=nearest(name, known))
         return {name: found[name] for name in wanted}
+
+    def _initial_values(self, inputs: Mapping[str, Tensor | np.ndarray], device: torch.device) -> dict[str, Tensor]:
+        """Return what is there before the first node runs: the initializers and the inputs."""
+        values = {name: self.tensor(name) for name in self.graph.initializers}
+        for value in self.graph.inputs:
+            if value.name not in inputs:
+                raise ModelError(f"the graph needs input {value.name!r}, got {', '.join(inputs) or 'none'}")
+            values[value.name] = self._on_grid(value.name, _on_device(inputs[value.name], device))
+        return values
 
     def _on_grid(self, name: str, value: Tensor) -> Tensor:
         if name not in self.formats or name in self._attributes:

@@ -108,6 +108,24 @@ def test_operator_passes_all_its_official_cases(operator, cases):
     assert bool(applicable) != (operator in NO_CASE), "an operator needs an official case or an entry in NO_CASE"
 
 
+# Operators whose float results do not depend on their first float input, or only in steps.
+NO_GRADIENT = {"EyeLike", "Hardmax", "OneHot", "Range"}
+
+
+@pytest.mark.parametrize("operator", registered(), ids=lambda key: ".".join(filter(None, key)))
+def test_float_results_carry_the_gradient_of_float_inputs(operator, cases):
+    applicable = [case for case in cases[frozenset([operator])] if applies(case)]
+    for case in applicable:
+        module = OnnxModule(load_graph(case.model)).eval()
+        feed = {v.name: array(item) for v, item in zip(module.graph.inputs, case.data_sets[0][0], strict=True)}
+        source = next((name for name, item in feed.items() if item.dtype == np.float32 and item.size), None)
+        if operator[1] in NO_GRADIENT or source is None:
+            continue
+        tensor = torch.from_numpy(feed[source].copy()).requires_grad_()
+        for name, result in module({**feed, source: tensor}).items():
+            assert result.requires_grad or not result.is_floating_point(), f"{case.name}, output {name!r}"
+
+
 def test_cases_of_several_operators_pass(cases):
     several = [case for operators, group in cases.items() if len(operators) > 1 for case in group if applies(case)]
     assert several

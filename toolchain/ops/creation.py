@@ -36,9 +36,9 @@ def trilu(x: Tensor, k: list[int] | None = None, *, upper: int = 1) -> Tensor:
 
 
 @op("OneHot", since=9)
-def one_hot(indices: Tensor, depth: Tensor, values: Tensor, *, axis: int = -1) -> Tensor:
+def one_hot(indices: Tensor, depth: list[int], values: Tensor, *, axis: int = -1) -> Tensor:
     """``values[1]`` at each index along a new ``axis`` of length ``depth``, ``values[0]`` elsewhere."""
-    length = int(depth.reshape(()).item())
+    length = depth[0]
     axis %= indices.ndim + 1
     index = indices.to(torch.int64)
     index = torch.where(index < 0, index + length, index).unsqueeze(axis)

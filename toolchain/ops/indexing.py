@@ -138,9 +138,12 @@ def _pad(x: Tensor, pads: list[int], value: Tensor | float, axes: list[int] | No
 
 
 def _pad_constant(x: Tensor, flat: list[int], value: Tensor | float) -> Tensor:
+    fill = (
+        float(value.detach()) if isinstance(value, Tensor) else value
+    )  # torch pads with a number, which has no gradient
     if x.dtype == torch.bool:
-        return F.pad(x.to(torch.uint8), flat, value=float(value)).to(torch.bool)
-    return F.pad(x, flat, value=float(value))
+        return F.pad(x.to(torch.uint8), flat, value=fill).to(torch.bool)
+    return F.pad(x, flat, value=fill)
 
 
 def _source(places: Tensor, size: int, mode: str) -> Tensor:
