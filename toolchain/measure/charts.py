@@ -47,18 +47,23 @@ def bytes_chart(size: Mapping[str, Any]) -> Markup:
 
 
 def kept_chart(tensors: Rows) -> Markup:
-    """Return, per tensor, its size and how many weights are kept, on a logarithmic axis."""
+    """Return, per tensor, a dot for all its weights and one for those kept.
+
+    The axis is logarithmic, so the distance between the dots is the ratio. Dots and not bars, whose lengths would mean
+    nothing there.
+    """
     shown = largest(tensors)
-    scale = svg.Scale(1, max(10.0, *(1.2 * tensor["size"] for tensor in shown)), 0, svg.WIDTH, log=True)
+    scale = svg.Scale(1, max(10.0, *(1.2 * tensor["size"] for tensor in shown)), 5, svg.WIDTH - 5.0, log=True)
     rows = []
     for number, tensor in enumerate(shown):
         y, kept = number * ROW, tensor["nonzero"]
-        label = f"{kept:,} of {tensor['size']:,}"
-        bars = [svg.bar(0, y + 17, scale(tensor["size"]), 9, "before")]
-        bars += [svg.bar(0, y + 17, scale(kept), 9, "after")] if kept else []
-        rows.append(_row(tensor["name"], y, label, bars))
+        dots = [svg.dot(scale(tensor["size"]), y + 22, "before")]
+        if kept:
+            dots.insert(0, svg.line((scale(kept), y + 22), (scale(tensor["size"]), y + 22), "span"))
+            dots.append(svg.dot(scale(kept), y + 22, "after"))
+        rows.append(_row(tensor["name"], y, f"{kept:,} of {tensor['size']:,}", dots))
     height = len(shown) * ROW
-    axis = svg.bottom_axis(scale, 12, height + 4, "weights, logarithmic", lambda value: f"{value:,.0f}")
+    axis = svg.bottom_axis(scale, 12, height + 4, "weights, logarithmic", units.short)
     description = "; ".join(f"{tensor['name']}: {tensor['nonzero']:,} of {tensor['size']:,}" for tensor in shown)
     return svg.figure("kept", "Kept weights per tensor", description, height + 4 + AXIS_HEIGHT, [axis, *rows])
 
@@ -87,7 +92,7 @@ def bits_chart(tensors: Rows) -> Markup:
 
 
 def _row(name: str, y: float, value: str, bars: list[Markup]) -> Markup:
-    room = 58 - len(value)
+    room = 54 - len(value)
     return svg.titled(
         name,
         [svg.text(0, y + 12, svg.shorten(name, room)), svg.text(svg.WIDTH, y + 12, value, "value", "end"), *bars],
@@ -98,7 +103,8 @@ def latency_chart(row: Mapping[str, Any], key: str) -> Markup:
     """Return the cumulative distribution of both latencies: the share of runs that took at most so long."""
     sides = ((row["original"], "original", "before"), (row["compressed"], "compressed", "after"))
     low = min(side["quantiles_ms"][0] for side, _, _ in sides)
-    high = max(side["p99_ms"] for side, _, _ in sides)
+    # A few stalls of the machine would otherwise squeeze both curves against the left edge.
+    high = max(min(side["p99_ms"], 2 * side["p90_ms"]) for side, _, _ in sides)
     margin = 0.04 * (high - low) or 0.04 * high
     wide = high > WIDE * low
     x = svg.padded_log_scale((low, high), LEFT, RIGHT) if wide else svg.Scale(low - margin, high + margin, LEFT, RIGHT)
@@ -129,45 +135,44 @@ def progress_chart(convergence: Rows, fields: Mapping[str, str], key: str, title
         key: unique on the page.
         title: of the chart.
     """
-    steps, starts = _total_steps(convergence)
-    curves = {
-        field: [
-            (step, float(entry[field]))
-            for step, entry in zip(steps, convergence, strict=True)
-            if isinstance(entry.get(field), int | float) and entry[field] > 0
-        ]
-        for field in fields
-    }
-    curves = {field: points for field, points in curves.items() if len(points) >= 2}
-    if not curves or steps[-1] == steps[0]:
+    phases = _phases(convergence)
+    curves = {field: [_points(phase, field) for phase in phases] for field in fields}
+    curves = {field: pieces for field, pieces in curves.items() if any(len(piece) > 1 for piece in pieces)}
+    if not curves:
         return None
-    x = svg.Scale(steps[0], steps[-1], LEFT, RIGHT)
-    y = svg.padded_log_scale((value for points in curves.values() for _, value in points), BOTTOM, TOP)
-    parts = [
-        svg.left_axis(y, LEFT, RIGHT, units.short),
-        svg.bottom_axis(x, TOP, BOTTOM, "step", lambda value: f"{value:,.0f}"),
-    ]
-    parts += [svg.line((x(start), TOP), (x(start), BOTTOM), "phase") for start in starts[1:]]
-    for field, points in curves.items():
-        every = max(1, len(points) // CURVE_POINTS)
-        thinned = [*points[:-1:every], points[-1]]
-        parts.append(svg.path([(x(step), y(value)) for step, value in thinned], f"curve {fields[field]}"))
+    values = [value for pieces in curves.values() for piece in pieces for _, value in piece]
+    x, y = svg.Scale(0, phases[-1][-1][0], LEFT, RIGHT), svg.padded_log_scale(values, BOTTOM, TOP)
+    parts = [svg.left_axis(y, LEFT, RIGHT, units.short), svg.bottom_axis(x, TOP, BOTTOM, "step", units.short)]
+    parts += [svg.line((x(phase[0][0]), TOP), (x(phase[0][0]), BOTTOM), "phase") for phase in phases[1:]]
+    for field, pieces in curves.items():
+        # a phase that did not log the figure leaves a gap: nothing is drawn that was not measured
+        for piece in pieces:
+            thinned = [*piece[: -1 : max(1, len(piece) // CURVE_POINTS)], *piece[-1:]]
+            drawn = [(x(step), y(value)) for step, value in thinned]
+            parts.append(svg.path(drawn, f"curve {fields[field]}") if len(drawn) > 1 else Markup(""))
     description = "; ".join(
         f"{field}: {units.short(points[0][1])} at first, {units.short(points[-1][1])} at the end"
-        for field, points in curves.items()
+        for field, pieces in curves.items()
+        if (points := [point for piece in pieces for point in piece])
     )
     return svg.figure(key, title, description, BOTTOM + AXIS_HEIGHT, parts)
 
 
-def _total_steps(convergence: Rows) -> tuple[list[int], list[int]]:
-    """Return each entry's step counted over all phases, and where each phase starts."""
-    steps: list[int] = []
-    starts: list[int] = []
-    offset, phase = 0, None
+Entry = tuple[int, Mapping[str, Any]]
+
+
+def _phases(convergence: Rows) -> list[list[Entry]]:
+    """Return the entries of each phase in order, each with its step counted over all phases."""
+    phases: list[list[Entry]] = []
     for entry in convergence:
-        if entry["phase"] != phase:
-            phase = entry["phase"]
-            offset = steps[-1] if steps else 0
-            starts.append(offset)
-        steps.append(offset + entry["step"])
-    return steps, starts
+        if not phases or phases[-1][-1][1]["phase"] != entry["phase"]:
+            offset = phases[-1][-1][0] if phases else 0
+            phases.append([])
+        phases[-1].append((offset + entry["step"], entry))
+    return phases
+
+
+def _points(phase: list[Entry], field: str) -> list[tuple[int, float]]:
+    """Return the positive values of ``field``; a logarithmic axis has no place for others."""
+    values = ((step, entry.get(field)) for step, entry in phase)
+    return [(step, float(value)) for step, value in values if isinstance(value, int | float) and value > 0]

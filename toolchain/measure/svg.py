@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-WIDTH = 400  # of every chart; the page scales it, so that text stays readable on a phone
+WIDTH = 360  # of every chart; the page scales it, so that text stays readable on a phone
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Scale:
 def _linear_ticks(low: float, high: float, about: int) -> list[float]:
     rough = (high - low) / about
     power = 10 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    step = power * next(factor for limit, factor in ((1.5, 1), (3.5, 2), (7.5, 5), (10.1, 10)) if rough / power < limit)
     first = math.ceil(low / step - 1e-9)
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
@@ -77,6 +77,11 @@ def bar(x: float, y: float, width: float, height: float, css: str) -> Markup:
     return Markup('<rect x="{}" y="{}" width="{}" height="{}" class="{}"/>').format(
         x, y, round(max(width, 1.5), 2), height, css
     )
+
+
+def dot(x: float, y: float, css: str) -> Markup:
+    """Return a point of a dot plot."""
+    return Markup('<circle cx="{}" cy="{}" r="4.5" class="{}"/>').format(x, y, css)
 
 
 def path(points: Sequence[tuple[float, float]], css: str) -> Markup:

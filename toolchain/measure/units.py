@@ -47,9 +47,11 @@ def scientific(value: float) -> str:
 
 
 def short(value: float) -> str:
-    """Return a tick label of few characters: ``1e-4``, ``0.5``, ``200``, ``20 k``, ``3 M``."""
+    """Return a tick label of few characters: ``1e-4``, ``0.5``, ``2,000``, ``20 k``, ``3 M``."""
     if value >= 1e6:
         return f"{value / 1e6:g} M"
     if value >= 1e4:
         return f"{value / 1e3:g} k"
+    if value >= 100 or value == 0:
+        return f"{value:,.0f}"
     return f"{value:.3g}" if value >= 0.01 else f"{value:.0e}".replace("e-0", "e-")

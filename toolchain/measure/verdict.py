@@ -136,21 +136,17 @@ def _latency(report: Report) -> Iterator[Finding]:
             f"{units.milliseconds(row['compressed']['p50_ms'])}, speedup {row['speedup']:.2f} "
             f"(95 % confidence {low:.2f} to {high:.2f})"
         )
-        if low > 1 + SAME_LATENCY:
+        if low > 1 and row["speedup"] > 1 + SAME_LATENCY:
             yield _finding(f"{units.times(row['speedup'])} faster on {where}", f"{figures}; {_kernels(report)}")
             continue
         why, hint = _why_not_faster(report)
-        if high < 1 - SAME_LATENCY:
+        if high < 1 and row["speedup"] < 1 - SAME_LATENCY:
             claim = f"slower on {where}: it takes {units.times(1 / row['speedup'])} the time"
         elif low <= 1 <= high:
             claim = f"not faster on {where}: no measurable difference"
         else:
-            claim = f"not faster on {where}: the difference is within {units.significant(100 * _span(low, high))} %"
+            claim = f"not faster on {where}: the difference is {100 * abs(row['speedup'] - 1):.1f} %"
         yield _finding(claim, f"{figures}; {why}", hint)
-
-
-def _span(low: float, high: float) -> float:
-    return max(abs(low - 1), abs(high - 1))
 
 
 def _kernels(report: Report) -> str:
