@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from calibration.dataset import LoadedData, Preprocessing
 from calibration.files import LABEL_NAMES, check_memory, single_input
@@ -101,9 +102,11 @@ def _arrays(batch: object, graph: Graph, where: str) -> dict[str, np.ndarray]:
 
 def _array(value: object, where: str) -> np.ndarray:
     """Return a private copy, as a generator may fill the same buffer again."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
     try:
         array = np.array(value)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError) as error:
         raise DataError(f"{where} is a {type(value).__name__}, not an array: {error}", hint=_FORMS) from error
     if array.dtype.kind not in "iubf" or not array.ndim:
         raise DataError(f"{where} is a {type(value).__name__}, not an array of numbers with samples", hint=_FORMS)
