@@ -1,0 +1,72 @@
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from toolchain.formats import Grid, TensorFormat
+from toolchain.graph import load_graph
+from toolchain.measure.weights import structure, weights_section
+from toolchain.module import OnnxModule
+
+
+@dataclass(frozen=True)
+class Stored:
+    encoding: str
+    kernel: str
+    bytes: int
+
+
+@pytest.fixture
+def module(make_models):
+    return OnnxModule(load_graph(make_models()[0]))
+
+
+def test_zeros_are_counted_from_values_and_not_from_masks(module):
+    weight = module.weights()["first_weight"]
+    module.formats["first_weight"] = TensorFormat(mask=torch.ones(16, 6, dtype=torch.bool))
+    with torch.no_grad():
+        weight.view(-1)[:90] = 0
+
+    section = weights_section(module, {})
+
+    assert section["tensors"][0]["nonzero"] == 6
+    assert (section["total"], section["nonzero"], section["nonzero_original"]) == (160, 70, 160)
+    assert section["ratio"] == 160 / 70
+
+
+def test_bits_come_from_the_grid_and_bytes_from_the_exporter(module):
+    module.formats["first_weight"] = TensorFormat(grid=Grid((-2, -1, 1, 2), torch.tensor(0.5)))
+    stored = {"first_weight": Stored("packed", "int8", 24), "second_weight": Stored("dense", "float", 256)}
+
+    section = weights_section(module, stored)
+
+    first, second = section["tensors"]
+    assert (first["bits"], first["encoding"], first["kernel"], first["bytes"]) == (2, "packed", "int8", 24)
+    assert (second["bits"], second["shape"], second["op"]) == (32, [4, 16], "Gemm")
+    assert section["bits_per_weight"] == 8 * (24 + 256) / 160
+
+
+def test_a_tensor_that_the_exporter_left_alone_is_dense_float(module):
+    row = weights_section(module, {})["tensors"][1]
+
+    assert (row["encoding"], row["kernel"], row["bytes"]) == ("dense", "float", 4 * 64)
+
+
+def test_a_model_whose_weights_are_all_zero_has_no_ratio(module):
+    with torch.no_grad():
+        for weight in module.weights().values():
+            weight.zero_()
+
+    assert weights_section(module, {})["ratio"] is None
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([[1.0, 2.0], [3.0, 4.0]], "dense"),
+        ([[0.0, 0.0], [3.0, 4.0]], "channels"),
+        ([[0.0, 2.0], [3.0, 4.0]], "unstructured"),
+    ],
+)
+def test_structure_says_how_the_zeros_lie(values, expected):
+    assert structure(torch.tensor(values), axis=0) == expected
