@@ -20,19 +20,23 @@ class Builder:
         nodes: in topological order.
         initializers: dense constants.
         sparse: sparse constants.
+        function_opset: the ai.onnx version of model-local functions; 0 where none may be added.
+        functions: model-local functions by name. Written once for all tensors, they do not count in ``bytes``.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, function_opset: int = 0) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.sparse: list[onnx.SparseTensorProto] = []
+        self.function_opset = function_opset
+        self.functions: dict[str, onnx.FunctionProto] = {}
         self._prefix = prefix
         self._count = 0
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def fork(self) -> "Builder":
         """Return an empty builder that continues this one's names and may use its shared constants."""
-        child = Builder(self._prefix)
+        child = Builder(self._prefix, self.function_opset)
         child._count = self._count
         child._shared = dict(self._shared)
         return child
@@ -42,6 +46,7 @@ class Builder:
         self.nodes += child.nodes
         self.initializers += child.initializers
         self.sparse += child.sparse
+        self.functions |= child.functions
         self._count = child._count
         self._shared = child._shared
 

@@ -9,15 +9,20 @@ from onnx import helper, numpy_helper
 from toolchain.export.activations import add_activations
 from toolchain.export.builder import Builder, free_prefix
 from toolchain.export.draft import Draft, StoredTensor
+from toolchain.export.encodings import shared
 from toolchain.export.kernels import KERNELS, check_kernels
 from toolchain.export.opset import raise_opset
 from toolchain.export.weights import is_changed, weight_array
 from toolchain.graph import Graph
 from toolchain.module import OnnxModule
 
-# The first IR versions in which an initializer need not be a graph input, and in which sparse ones exist.
+# The first IR versions in which an initializer need not be a graph input, sparse ones exist, and functions exist.
 IR_FREE_INITIALIZERS = 4
 IR_SPARSE = 5
+IR_FUNCTIONS = 8
+
+# A model-local function takes about 900 bytes, and a tensor that uses it some 500 bytes less.
+FUNCTION_PAYS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +58,7 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
         return WrittenModel(proto, {})
     chosen = {node.outputs[0]: kernels.get(node.name, "float") for node in original.nodes}
     graph = raise_opset(original, max(KERNELS[name].opset for name in chosen.values())) if module.formats else original
-    draft = Draft(module, graph, Builder(free_prefix(_names(graph))))
+    draft = Draft(module, graph, Builder(free_prefix(_names(graph)), _function_opset(module, graph)))
     for name in changed:
         draft.values[name] = weight_array(module, name)
         draft.stored[name] = StoredTensor("dense", "float", draft.values[name].nbytes)
@@ -61,6 +66,15 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
         KERNELS[chosen.get(node.outputs[0], "float")].lower(draft, node)
     add_activations(draft)
     return WrittenModel(_assemble(draft), draft.stored)
+
+
+def _function_opset(module: OnnxModule, graph: Graph) -> int:
+    """Return the opset of model-local functions, 0 where they would not pay or raise the file's IR version."""
+    pruned = [name for name, found in module.formats.items() if found.mask is not None and found.grid is not None]
+    domains = {entry.domain for entry in graph.proto.opset_import}
+    if len(pruned) < FUNCTION_PAYS or graph.proto.ir_version < IR_FUNCTIONS or shared.DOMAIN in domains:
+        return 0
+    return graph.opset
 
 
 def _names(graph: Graph) -> set[str]:
@@ -90,8 +104,10 @@ def _assemble(draft: Draft) -> onnx.ModelProto:
         getattr(graph, name).extend(items)
     needed = IR_SPARSE if builder.sparse else IR_FREE_INITIALIZERS if builder.initializers else 0
     proto.ir_version = max(proto.ir_version, needed)
+    proto.functions.extend(builder.functions.values())
     domains = {entry.domain for entry in proto.opset_import} | {"", "ai.onnx"}
-    proto.opset_import.extend(helper.make_opsetid(name, 1) for name in sorted({n.domain for n in nodes} - domains))
+    used = {node.domain for node in graph.node} - domains
+    proto.opset_import.extend(helper.make_opsetid(name, 1) for name in sorted(used))
     return proto
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from toolchain.errors import ExportError
 from toolchain.export.builder import Builder
-from toolchain.export.encodings import codes, dense, positions, sparse
+from toolchain.export.encodings import codes, dense, positions, shared, sparse
 from toolchain.export.encodings.content import Content
 
 __all__ = ["ENCODINGS", "Content", "Encoding", "encode_smallest"]
@@ -29,6 +29,7 @@ class Encoding:
 # Smallest first in the usual case; of equal sizes the earlier wins.
 ENCODINGS = (
     Encoding("packed", positions.encode, opset=11),
+    Encoding("packed", shared.encode, opset=13),
     Encoding("packed", codes.encode, opset=11),
     Encoding("sparse_initializer", sparse.encode, opset=7),
     Encoding("dense", dense.encode, opset=7),

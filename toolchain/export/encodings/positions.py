@@ -64,13 +64,21 @@ def best_parameter(index: np.ndarray, size: int) -> tuple[int, int]:
     return best, sizes[best]
 
 
+def split_gaps(index: np.ndarray, parameter: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps, uint8 0 or 1, and the low parts of the gaps behind that of a step over the background."""
+    below = np.diff(index, prepend=-1) - 1
+    ends = np.cumsum((below >> parameter) + 1) - 1
+    stream = np.zeros(ends[-1] + 1, np.uint8)
+    stream[ends] = 1
+    return stream, np.concatenate([[2**parameter - 1], below & (2**parameter - 1)])
+
+
 def _flat(builder: Builder, content: Content, kept: np.ndarray, index: np.ndarray, parameter: int) -> str:
     """Add nodes that rebuild the flat tensor whose elements ``index`` hold ``kept``."""
     size = content.array.size
-    below = np.diff(index, prepend=-1) - 1
-    ends = index if parameter == 0 else np.cumsum((below >> parameter) + 1) - 1
-    stream = np.zeros(size if parameter == 0 else ends[-1] + 1, np.uint8)
-    stream[ends] = 1
+    stream, low = split_gaps(index, parameter)
+    if parameter == 0:
+        stream = np.concatenate([stream, np.zeros(size - stream.size, np.uint8)])
     step = bits.decode(builder, bits.encode(stream, 1), 1)
     if stream.size % 8:
         step = builder.node("Slice", [step, builder.ints([0]), builder.ints([stream.size])])
@@ -81,7 +89,6 @@ def _flat(builder: Builder, content: Content, kept: np.ndarray, index: np.ndarra
     if parameter == 0:
         return values
     one = builder.constant(np.array(1, np.int32))
-    low = np.concatenate([[2**parameter - 1], below & (2**parameter - 1)])
     forward = builder.node("Add", [bits.decode(builder, bits.encode(low, parameter), parameter), one])
     forward = builder.node("Gather", [forward, number])
     position = builder.node("CumSum", [forward, builder.ints([0])])

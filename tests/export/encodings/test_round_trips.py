@@ -1,0 +1,133 @@
+"""Every encoding gives back what went in, bit for bit, and is decoded once, at load."""
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+
+from toolchain.errors import ExportError
+from toolchain.export.builder import Builder
+from toolchain.export.encodings import ENCODINGS, Content, encode_smallest
+from toolchain.export.folding import check_folded
+from toolchain.export.sessions import open_session
+
+LEVELS = [(-1, 1), (-2, -1, 1, 2), (5,), (-4, -3, -2, -1, 1, 2, 3, 4), tuple(range(-60, 0)), tuple(range(-127, 128))]
+
+
+def as_model(builder: Builder, content: Content, opset: int) -> bytes:
+    kind = helper.np_dtype_to_tensor_dtype(content.array.dtype)
+    nodes = [*builder.nodes, helper.make_node("Identity", ["out"], ["y"])]
+    value = helper.make_tensor_value_info("y", kind, None)
+    graph = helper.make_graph(nodes, "g", [], [value], builder.initializers, sparse_initializer=builder.sparse)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=6).SerializeToString()
+
+
+def decoded(builder: Builder, content: Content, opset: int) -> np.ndarray:
+    model = as_model(builder, content, opset)
+    check_folded(model)
+    return open_session(model, threads=1).run(None, {})[0]
+
+
+def same(left: np.ndarray, right: np.ndarray) -> bool:
+    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+@st.composite
+def contents(draw) -> Content:
+    shape = tuple(draw(st.lists(st.integers(1, 9), min_size=1, max_size=4)))
+    levels = draw(st.sampled_from([*LEVELS, None]))
+    background = draw(st.sampled_from([0, 8])) if levels and max(levels) < 100 and min(levels) > -9 else 0
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    values = rng.standard_normal(shape).astype(np.float32) if levels is None else rng.choice(levels, shape)
+    if levels is not None:
+        values = (values + background).astype(np.uint8 if background else np.int8)
+    kept = rng.random(shape) < draw(st.sampled_from([0.0, 0.02, 0.2, 0.8, 1.0]))
+    return Content(np.where(kept, values, np.array(background, values.dtype)), background)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda item: item.encode.__module__.rpartition(".")[2])
+@settings(max_examples=40, deadline=None)
+@given(content=contents(), opset=st.sampled_from([11, 13, 17, 21]))
+def test_a_round_trip_is_bit_exact_and_folds(encoding, content, opset):
+    builder = Builder("_")
+    if encoding.encode(builder, content, "out"):
+        assert same(decoded(builder, content, opset), content.array)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 21])
+@pytest.mark.parametrize("size", [300, 5000, 700_000])
+def test_far_apart_positions_round_trip(opset, size):
+    array = np.zeros(size, np.int8)
+    array[[0, size // 2, size - 1]] = [1, -2, 3]
+    for encoding in ENCODINGS:
+        builder = Builder("_")
+        if encoding.encode(builder, Content(array), "out"):
+            assert same(decoded(builder, Content(array), opset), array)
+
+
+def test_a_single_kept_value_round_trips():
+    for position in (0, 77, 99):
+        array = np.zeros((10, 10), np.float32)
+        array.flat[position] = -0.5
+        builder = Builder("_")
+        encode_smallest(builder, Content(array), "out", opset=13)
+        assert same(decoded(builder, Content(array), 13), array)
+
+
+def test_a_scalar_and_an_empty_tensor_round_trip():
+    for array in (np.zeros((0, 3), np.float32), np.array(2.5, np.float32), np.array([7], np.int8)):
+        builder = Builder("_")
+        encode_smallest(builder, Content(array), "out", opset=13)
+        assert same(decoded(builder, Content(array), 13), array)
+
+
+@pytest.mark.parametrize(("kept", "excess"), [(1 / 36, 1.03), (1 / 4, 1.06), (1 / 100, 1.04)])
+def test_packed_positions_come_near_the_entropy_bound(kept, excess):
+    rng = np.random.default_rng(0)
+    array = np.where(rng.random((512, 4608)) < kept, rng.choice([-2, -1, 1, 2], (512, 4608)), 0).astype(np.int8)
+    builder = Builder("_")
+    assert encode_smallest(builder, Content(array), "out", opset=13) == "packed"
+    share = np.count_nonzero(array) / array.size
+    bound = array.size * (-share * np.log2(share) - (1 - share) * np.log2(1 - share) + 2 * share) / 8
+    assert bound < builder.bytes < excess * bound + 700
+
+
+def test_binary_weights_take_one_bit_each():
+    array = np.random.default_rng(0).choice([-1, 1], (500, 800)).astype(np.int8)
+    builder = Builder("_")
+    encode_smallest(builder, Content(array), "out", opset=13)
+    assert builder.bytes < array.size / 8 + 400
+
+
+def test_columns_that_are_empty_are_stored_in_the_smaller_order():
+    array = np.zeros((256, 256), np.int8)
+    array[:, :8] = np.random.default_rng(0).choice([-1, 1], (256, 8))
+    builder = Builder("_")
+    encode_smallest(builder, Content(array), "out", opset=13)
+    assert builder.nodes[-1].op_type == "Transpose"
+    assert same(decoded(builder, Content(array), 13), array)
+
+
+def test_an_old_opset_falls_back_to_dense():
+    builder = Builder("_")
+    assert encode_smallest(builder, Content(np.ones((64, 64), np.int8)), "out", opset=10) == "dense"
+
+
+def test_other_element_types_are_refused_by_name():
+    with pytest.raises(ExportError, match="float64"):
+        encode_smallest(Builder("_"), Content(np.ones(3)), "out", opset=13)
+
+
+def test_two_tensors_share_their_constants():
+    rng = np.random.default_rng(0)
+    array = np.where(rng.random((50, 80)) < 0.03, rng.choice([-2, -1, 1, 2], (50, 80)), 0).astype(np.int8)
+    builder = Builder("_")
+    encode_smallest(builder, Content(array), "a", opset=13)
+    first = builder.bytes
+    encode_smallest(builder, Content(np.ascontiguousarray(array[::-1])), "b", opset=13)
+    assert builder.bytes - first < first
+    names = [tensor.name for tensor in builder.initializers]
+    assert len(names) == len(set(names))
+    assert not onnx.GraphProto(node=builder.nodes).node[0].name

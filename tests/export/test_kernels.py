@@ -1,0 +1,124 @@
+"""Integer kernels compute what the module computes, and run where they are asked to."""
+
+import numpy as np
+import pytest
+
+from toolchain.errors import ExportError
+from toolchain.export import activation_values, check_folded, verify, write_model
+from toolchain.export.folding import optimized_graph
+
+PRUNED = (-2, -1, 1, 2)
+EIGHT = tuple(range(-127, 128))
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]> net '
+CONV = HEAD + "(float[N, 4, 9, 9] x) => (float[N, 8, 9, 9] y) { [n] y = Conv <pads = [1, 1, 1, 1]> (x, w, b) }"
+NO_BIAS = HEAD + "(float[N, 4, 9, 9] x) => (float[N, 8, 9, 9] y) { [n] y = Conv <pads = [1, 1, 1, 1]> (x, w) }"
+GROUPS = HEAD + "(float[N, 4, 9, 9] x) => (float[N, 8, 7, 7] y) { [n] y = Conv <group = 2> (x, w, b) }"
+RELU = HEAD + "(float[N, 4, 9, 9] x) => (float[N, 8, 7, 7] y) { [n] c = Conv (x, w, b) y = Relu (c) }"
+GEMM = HEAD + "(float[N, 100] x) => (float[N, 24] y) { [n] y = Gemm (x, w, b) }"
+GEMM_T = HEAD + "(float[N, 100] x) => (float[N, 24] y) { [n] y = Gemm <transB = 1> (x, w, b) }"
+GEMM_PLAIN = HEAD + "(float[N, 100] x) => (float[N, 24] y) { [n] y = Gemm <transB = 1> (x, w) }"
+MATMUL = HEAD + "(float[N, 100] x) => (float[N, 24] y) { [n] y = MatMul (x, w) }"
+BATCHED = HEAD + "(float[N, 3, 100] x) => (float[N, 3, 24] y) { [n] y = MatMul (x, w) }"
+SCALED = HEAD + "(float[N, 100] x) => (float[N, 24] y) { [n] y = Gemm <alpha = 2.0> (x, w, b) }"
+
+IMAGE = (5, 4, 9, 9)
+INT8 = [
+    (CONV, {"w": (8, 4, 3, 3), "b": (8,)}, IMAGE, "QLinearConv"),
+    (NO_BIAS, {"w": (8, 4, 3, 3)}, IMAGE, "QLinearConv"),
+    (GROUPS, {"w": (8, 2, 3, 3), "b": (8,)}, IMAGE, "QLinearConv"),
+    (RELU, {"w": (8, 4, 3, 3), "b": (8,)}, IMAGE, "QLinearConv"),
+    (GEMM, {"w": (100, 24), "b": (24,)}, (5, 100), "QGemm"),
+    (GEMM_T, {"w": (24, 100), "b": (24,)}, (5, 100), "QGemm"),
+    (GEMM_PLAIN, {"w": (24, 100)}, (5, 100), "QGemm"),
+    (MATMUL, {"w": (100, 24)}, (5, 100), "MatMulIntegerToFloat"),
+    (BATCHED, {"w": (100, 24)}, (5, 3, 100), "MatMulIntegerToFloat"),
+]
+NBITS = [case[:3] for case in INT8[4:]]
+
+
+def batch(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    return {"x": np.random.default_rng(7).standard_normal(shape).astype(np.float32)}
+
+
+@pytest.mark.parametrize(("kept", "levels"), [(0.2, PRUNED), (1.0, EIGHT)])
+@pytest.mark.parametrize(("text", "shapes", "feed", "operator"), INT8)
+def test_int8_nodes_run_as_the_runtimes_integer_operator(
+    build, compress, calibrate, text, shapes, feed, operator, kept, levels
+):
+    module = build(text, shapes)
+    compress(module, kept, levels)
+    kernels = {"n": "int8"}
+    calibrate(module, kernels, batch(feed))
+    written = write_model(module, kernels)
+    data = written.proto.SerializeToString()
+    check_folded(data)
+    operators = [node.op_type for node in optimized_graph(data).node]
+    assert operator in operators
+    assert not {"Conv", "Gemm", "MatMul", "Relu"} & set(operators)
+    parity = verify(data, module, [batch(feed)])
+    assert parity.max_abs_error <= 0.2 * parity.tolerance  # a step of the output at most
+    assert written.tensors["w"].kernel == "int8"
+
+
+@pytest.mark.parametrize(("kept", "levels"), [(0.2, PRUNED), (1.0, (-1, 1)), (1.0, EIGHT)])
+@pytest.mark.parametrize(("text", "shapes", "feed"), NBITS)
+def test_nbits_nodes_run_as_matmulnbits(build, compress, text, shapes, feed, kept, levels):
+    module = build(text, shapes)
+    compress(module, kept, levels)
+    written = write_model(module, {"n": "nbits"})
+    data = written.proto.SerializeToString()
+    check_folded(data)
+    assert [node.op_type for node in optimized_graph(data).node] == ["MatMulNBits"]
+    assert written.proto.graph.node[-1].name == "n"
+    verify(data, module, [batch(feed)])
+
+
+@pytest.mark.parametrize("kernel", ["int8", "nbits"])
+def test_a_scaled_gemm_is_refused_with_the_reason(build, compress, kernel):
+    module = build(SCALED, {"w": (100, 24), "b": (24,)})
+    compress(module, 0.2, PRUNED)
+    with pytest.raises(ExportError, match="Gemm node 'n' cannot run as .*: alpha, beta or transA are set"):
+        write_model(module, {"n": kernel})
+
+
+@pytest.mark.parametrize("kernel", ["int8", "nbits"])
+def test_a_weight_without_a_grid_is_refused(build, compress, kernel):
+    module = build(MATMUL, {"w": (100, 24)})
+    compress(module, 0.2, None)
+    with pytest.raises(ExportError, match="on no grid"):
+        write_model(module, {"n": kernel})
+
+
+def test_int8_without_activation_formats_is_refused_with_a_hint(build, compress):
+    module = build(CONV, {"w": (8, 4, 3, 3), "b": (8,)})
+    compress(module, 0.2, PRUNED)
+    with pytest.raises(ExportError, match="'x' has no 8-bit format") as caught:
+        write_model(module, {"n": "int8"})
+    assert "activation_values" in caught.value.hint
+
+
+def test_a_channel_without_weights_keeps_its_bias(build, compress, calibrate):
+    module = build(GEMM_T, {"w": (24, 100), "b": (24,)})
+    module.tensor("w").data[3] = 0
+    compress(module, 0.2, PRUNED)
+    module.formats["w"].grid.scale[3] = 2.0**-24
+    kernels = {"n": "int8"}
+    calibrate(module, kernels, batch((5, 100)))
+    verify(write_model(module, kernels).proto.SerializeToString(), module, [batch((5, 100))])
+
+
+def test_activation_values_are_inputs_and_the_output_after_a_relu(build):
+    graph = build(RELU, {"w": (8, 4, 3, 3), "b": (8,)}).graph
+    assert activation_values(graph, {"n": "int8"}) == ("x", "y")
+    assert activation_values(graph, {"n": "float"}) == ()
+
+
+def test_nodes_that_share_a_weight_must_agree(build, compress):
+    text = HEAD + "(float[N, 64] x) => (float[N, 64] y) { [a] h = MatMul (x, w) [b] y = MatMul (h, w) }"
+    module = build(text, {"w": (64, 64)})
+    compress(module, 0.2, PRUNED)
+    with pytest.raises(ExportError, match="share weight 'w'"):
+        write_model(module, {"a": "nbits"})
+    data = write_model(module, {"a": "nbits", "b": "nbits"}).proto.SerializeToString()
+    verify(data, module, [batch((2, 64))])
