@@ -21,7 +21,8 @@ from toolchain.formats import TensorFormat
 from toolchain.module import OnnxModule
 from toolchain.progress import Progress
 
-EVALUATIONS = 12  # interim evaluations per phase
+EVALUATIONS = 12  # interim evaluations per phase, at most
+EVALUATION_SHARE = 0.2  # of the training between two evaluations that an evaluation may cost
 EVALUATION_BATCH = 500
 NORMALIZATION_BATCHES = 40  # batches that BatchNormalization statistics are re-estimated from
 WARM_UP = 0.1  # of a phase, in which the learning rate rises
@@ -204,11 +205,11 @@ def train(trainer: Trainer, stage: Stage, allowance: Allowance) -> list[LogEntry
     optimizer = torch.optim.Adam(stage.parameters(), trainer.learning_rate)
     best: Best | None = None
     log: list[LogEntry] = []
-    started, evaluated, average = time.monotonic(), 0, 0.0
+    started, evaluated, average = time.monotonic(), (0, 0.0), 0.0
     for step, batch in enumerate(trainer.batches()):
         done = allowance.done(step, time.monotonic() - started)
-        if done * EVALUATIONS >= evaluated + 1 or done >= 1 or step == 0:
-            evaluated = int(done * EVALUATIONS)
+        if step == 0 or done >= 1 or _is_due(trainer, step - evaluated[0], done - evaluated[1]):
+            evaluated = step, done
             best = _evaluate(trainer, stage, best, log, {"step": step, "done": done, "loss": average})
         if done >= 1:
             break
@@ -231,6 +232,15 @@ def learning_rate_at(done: float) -> float:
     if done < WARM_UP:
         return 0.1 + 0.9 * done / WARM_UP
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
+
+
+def _is_due(trainer: Trainer, steps: int, advance: float) -> bool:
+    """Return whether to evaluate, so many steps and so much progress after the last time.
+
+    A step costs its samples four times (forward, backward twice that, teacher), an evaluation its own once.
+    """
+    cost = len(trainer.selection) / (4 * trainer.batch_size)
+    return advance >= 1 / EVALUATIONS and cost <= EVALUATION_SHARE * steps
 
 
 def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Batch) -> float:
