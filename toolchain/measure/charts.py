@@ -92,7 +92,7 @@ def bits_chart(tensors: Rows) -> Markup:
 
 
 def _row(name: str, y: float, value: str, bars: list[Markup]) -> Markup:
-    room = 54 - len(value)
+    room = 50 - len(value)
     return svg.titled(
         name,
         [svg.text(0, y + 12, svg.shorten(name, room)), svg.text(svg.WIDTH, y + 12, value, "value", "end"), *bars],

@@ -124,8 +124,8 @@ def bottom_axis(scale: Scale, top: float, bottom: float, title: str, label: Call
 
 
 def shorten(name: str, length: int) -> str:
-    """Return ``name`` cut in its middle to at most ``length`` characters."""
+    """Return ``name`` cut to at most ``length`` characters; most of its end stays, where names of layers differ."""
     if len(name) <= length:
         return name
-    head = (length - 1) // 2
+    head = (length - 1) // 3
     return f"{name[:head]}…{name[len(name) - (length - 1 - head) :]}"
