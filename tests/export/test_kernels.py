@@ -42,10 +42,9 @@ def batch(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(("kept", "levels"), [(0.2, PRUNED), (1.0, EIGHT)])
-@pytest.mark.parametrize(("text", "shapes", "feed", "operator"), INT8)
-def test_int8_nodes_run_as_the_runtimes_integer_operator(
-    build, compress, calibrate, text, shapes, feed, operator, kept, levels
-):
+@pytest.mark.parametrize("case", INT8)
+def test_int8_nodes_run_as_the_runtimes_integer_operator(build, compress, calibrate, case, kept, levels):
+    text, shapes, feed, operator = case
     module = build(text, shapes)
     compress(module, kept, levels)
     kernels = {"n": "int8"}
@@ -62,8 +61,9 @@ def test_int8_nodes_run_as_the_runtimes_integer_operator(
 
 
 @pytest.mark.parametrize(("kept", "levels"), [(0.2, PRUNED), (1.0, (-1, 1)), (1.0, EIGHT)])
-@pytest.mark.parametrize(("text", "shapes", "feed"), NBITS)
-def test_nbits_nodes_run_as_matmulnbits(build, compress, text, shapes, feed, kept, levels):
+@pytest.mark.parametrize("case", NBITS)
+def test_nbits_nodes_run_as_matmulnbits(build, compress, case, kept, levels):
+    text, shapes, feed = case
     module = build(text, shapes)
     compress(module, kept, levels)
     written = write_model(module, {"n": "nbits"})
@@ -74,11 +74,17 @@ def test_nbits_nodes_run_as_matmulnbits(build, compress, text, shapes, feed, kep
     verify(data, module, [batch(feed)])
 
 
+def test_binary_nbits_weights_take_one_bit_each(build, compress):
+    module = build(MATMUL.replace("100", "800").replace("24", "500"), {"w": (800, 500)})
+    compress(module, 1.0, (-1, 1))
+    assert write_model(module, {"n": "nbits"}).tensors["w"].bytes < 1.05 * 800 * 500 / 8 + 800
+
+
 @pytest.mark.parametrize("kernel", ["int8", "nbits"])
 def test_a_scaled_gemm_is_refused_with_the_reason(build, compress, kernel):
     module = build(SCALED, {"w": (100, 24), "b": (24,)})
     compress(module, 0.2, PRUNED)
-    with pytest.raises(ExportError, match="Gemm node 'n' cannot run as .*: alpha, beta or transA are set"):
+    with pytest.raises(ExportError, match=r"Gemm node 'n' cannot run as .*: alpha, beta or transA are set"):
         write_model(module, {"n": kernel})
 
 

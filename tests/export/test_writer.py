@@ -92,6 +92,17 @@ def test_a_changed_bias_is_written_in_place(build):
     verify(written.proto.SerializeToString(), module, [batch(3, 40)])
 
 
+def test_a_changed_bias_that_fits_16_bits_is_stored_in_16_bits(build):
+    module = build(MLP, SHAPES)
+    with torch.no_grad():
+        module.tensor("b1").copy_(module.tensor("b1").half())
+    written = write_model(module, {})
+    assert written.tensors["b1"].bytes < 60 * 2 + 60
+    data = written.proto.SerializeToString()
+    check_folded(data)
+    verify(data, module, [batch(3, 40)])
+
+
 def test_a_weight_in_a_constant_node_replaces_that_node(compress):
     text = """
     <ir_version: 8, opset_import: ["" : 17]>
@@ -151,7 +162,7 @@ def test_a_weight_off_its_format_is_refused_by_name(build, compress):
     compress(module, 0.1, PRUNED)
     with torch.no_grad():
         module.tensor("w2").add_(0.01)
-    with pytest.raises(ExportError, match="'w2' has .* values off its format"):
+    with pytest.raises(ExportError, match=r"'w2' has .* values off its format"):
         write_model(module, {})
 
 

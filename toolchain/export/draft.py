@@ -70,9 +70,14 @@ class Draft:
         return self.edited[key]
 
 
+def is_half(array: np.ndarray) -> bool:
+    """Return whether float16 holds every value of a float32 array exactly."""
+    with np.errstate(over="ignore"):
+        return np.array_equal(array.astype(np.float16).astype(np.float32), array)
+
+
 def add_scale(builder: Builder, scale: np.ndarray) -> str:
     """Add a float32 scale: stored in 16 bits where that is exact and smaller."""
-    half = scale.astype(np.float16)
-    if scale.size > 16 and np.array_equal(half.astype(np.float32), scale):
-        return builder.cast(builder.constant(half), TensorProto.FLOAT)
+    if scale.size > 16 and is_half(scale):
+        return builder.cast(builder.constant(scale.astype(np.float16)), TensorProto.FLOAT)
     return builder.constant(scale)

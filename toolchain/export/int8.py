@@ -6,7 +6,7 @@ session takes it into the integer operator.
 """
 
 import numpy as np
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from toolchain.errors import ExportError
 from toolchain.export.activations import activation_grid, add_scale_and_zero
@@ -73,6 +73,12 @@ def _bounded_scale(draft: Draft, name: str, levels: np.ndarray) -> np.ndarray:
     return scale
 
 
+def _store_bias(builder: Builder, steps: np.ndarray) -> str:
+    if steps.size > 16 and np.abs(steps).max() < 2**15:  # half the bytes, for a node that takes about 24
+        return builder.cast(builder.tensor(steps.astype(np.int16)), TensorProto.INT32)
+    return builder.tensor(steps.astype(np.int32))
+
+
 def lower_int8(draft: Draft, node: Node) -> None:
     """Store the node's weight as int8 and its bias as int32; its activations are rounded by their formats.
 
@@ -97,7 +103,7 @@ def lower_int8(draft: Draft, node: Node) -> None:
             hint="keep this node in float",
         )
     child = draft.builder.fork()
-    value = child.tensor(quantized.astype(np.int32))
+    value = _store_bias(child, quantized)
     scale = add_scale(child, _bounded_scale(draft, weight, levels))
     scale = child.node("Mul", [scale, add_scale_and_zero(child, grid, node.inputs[0])[0]])
     child.node("DequantizeLinear", [value, scale], {"axis": 0} if steps.ndim else {}, bias)

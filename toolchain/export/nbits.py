@@ -16,7 +16,7 @@ from toolchain.export.weights import weight_levels, weight_scale
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node
 
-# Larger blocks are faster and need fewer scales; a smaller one is taken where padding K to it would waste an eighth.
+# Larger blocks are faster and need fewer scales; a smaller one is taken where padding K to it would waste a twentieth.
 _BLOCK_SIZES = (128, 64, 32, 16)
 
 
@@ -47,7 +47,7 @@ def bits_for(levels: np.ndarray) -> int:
 
 def block_size(k: int) -> int:
     """Return the block size for an inner dimension of ``k``."""
-    return next((size for size in _BLOCK_SIZES if -(-k // size) * size <= k * 1.125), _BLOCK_SIZES[-1])
+    return next((size for size in _BLOCK_SIZES if -(-k // size) * size <= k * 1.05), _BLOCK_SIZES[-1])
 
 
 def lower_nbits(draft: Draft, node: Node) -> None:
@@ -77,10 +77,14 @@ def lower_nbits(draft: Draft, node: Node) -> None:
 
 
 def _blocked(levels: np.ndarray, bits: int, padded: int) -> np.ndarray:
-    """Return ``level + 2**(bits - 1)`` as uint8 ``[N, padded]``; padding stands for zero."""
+    """Return ``level + 2**(bits - 1)`` as uint8 ``[N, padded]``.
+
+    The kernel pads activations with zeros, so padding may have any value: one that occurs, for the sake of the codes.
+    """
     rows, k = levels.shape
     zero = 2 ** (bits - 1)
-    values = np.full((rows, padded), zero, np.uint8)
+    padding = zero if not levels.all() else zero + int(levels[0, 0])
+    values = np.full((rows, padded), padding, np.uint8)
     values[:, :k] = (levels + np.int16(zero)).astype(np.uint8)
     return values
 

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from toolchain.export.activations import add_activations
 from toolchain.export.builder import Builder, free_prefix
-from toolchain.export.draft import Draft, StoredTensor
+from toolchain.export.draft import Draft, StoredTensor, is_half
 from toolchain.export.encodings import shared
 from toolchain.export.kernels import KERNELS, check_kernels
 from toolchain.export.opset import raise_opset
@@ -23,6 +24,8 @@ IR_FUNCTIONS = 8
 
 # A model-local function takes about 900 bytes, and a tensor that uses it some 500 bytes less.
 FUNCTION_PAYS = 2
+# A Cast takes about 24 bytes.
+HALF_PAYS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +63,23 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
     graph = raise_opset(original, max(KERNELS[name].opset for name in chosen.values())) if module.formats else original
     draft = Draft(module, graph, Builder(free_prefix(_names(graph)), _function_opset(module, graph)))
     for name in changed:
-        draft.values[name] = weight_array(module, name)
-        draft.stored[name] = StoredTensor("dense", "float", draft.values[name].nbytes)
+        _store_plain(draft, name)
     for node in graph.nodes:
         KERNELS[chosen.get(node.outputs[0], "float")].lower(draft, node)
     add_activations(draft)
     return WrittenModel(_assemble(draft), draft.stored)
+
+
+def _store_plain(draft: Draft, name: str) -> None:
+    """Store a tensor without a format in place, or in 16 bits behind a Cast where that is exact and smaller."""
+    array = weight_array(draft.module, name)
+    if array.dtype == np.float32 and array.size > HALF_PAYS and is_half(array):
+        child = draft.builder.fork()
+        child.cast(child.tensor(array.astype(np.float16)), onnx.TensorProto.FLOAT, name)
+        draft.adopt(name, "dense", "float", child)
+        return
+    draft.values[name] = array
+    draft.stored[name] = StoredTensor("dense", "float", array.nbytes)
 
 
 def _function_opset(module: OnnxModule, graph: Graph) -> int:

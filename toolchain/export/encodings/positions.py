@@ -83,7 +83,8 @@ def _flat(builder: Builder, content: Content, kept: np.ndarray, index: np.ndarra
     if stream.size % 8:
         step = builder.node("Slice", [step, builder.ints([0]), builder.ints([stream.size])])
     # 1, 2, 3, ... at the steps that write a value; 0, the background's place in the tables, at the others
-    number = builder.node("CumSum", [step, builder.ints([0])])
+    axis = builder.constant(np.array(0, np.int64))
+    number = builder.node("CumSum", [step, axis])
     number = builder.node("Mul", [number, step])
     values = builder.node("Gather", [_table(builder, content, kept), number])
     if parameter == 0:
@@ -91,7 +92,7 @@ def _flat(builder: Builder, content: Content, kept: np.ndarray, index: np.ndarra
     one = builder.constant(np.array(1, np.int32))
     forward = builder.node("Add", [bits.decode(builder, bits.encode(low, parameter), parameter), one])
     forward = builder.node("Gather", [forward, number])
-    position = builder.node("CumSum", [forward, builder.ints([0])])
+    position = builder.node("CumSum", [forward, axis])
     position = builder.node("Sub", [position, one])
     fill = numpy_helper.from_array(content.fill)
     empty = builder.node("ConstantOfShape", [builder.ints([size])], {"value": fill})
