@@ -14,7 +14,7 @@ from torch import Tensor
 
 from calibration.data import Batch, Dataset
 from passes.augment import shift_images
-from passes.normalization import reestimate_normalization
+from passes.normalization import normalizations, reestimate_normalization
 from passes.objective import Objective, correct
 from toolchain.errors import TrainingError
 from toolchain.formats import TensorFormat
@@ -86,6 +86,8 @@ class Trainer:
         batch_size: samples per step.
         learning_rate: of Adam, at its peak.
         augment: whether image batches are shifted by up to one pixel; the teacher sees the same batch.
+        moves_normalization: whether BatchNormalization trains by batch statistics and is re-estimated; not on synthetic
+            inputs, whose statistics are only close to those of the real data that the model's own were taken from.
         rng: draws the order of the batches.
         progress: is told what happens.
     """
@@ -98,6 +100,7 @@ class Trainer:
     batch_size: int
     learning_rate: float
     augment: bool
+    moves_normalization: bool
     rng: np.random.Generator
     progress: Progress
     _targets: list[dict[str, Tensor]] = field(default_factory=list)
@@ -139,10 +142,19 @@ class Trainer:
         labelled = self.selection.labels is not None and self.objective.classes is not None
         return Score(hits / len(self.selection) if labelled else None, loss / len(self.selection))
 
-    def settle(self) -> None:
-        """Re-estimate BatchNormalization's statistics for the weights as they are."""
+    def settle(self) -> Score:
+        """Re-estimate BatchNormalization's statistics for the weights as they are, if that helps; return the score."""
+        score = self.evaluate()
+        if not normalizations(self.module) or not self.moves_normalization:
+            return score
+        before = Best.of(self.module, score)
         count = min(NORMALIZATION_BATCHES, self.steps_per_epoch)
         reestimate_normalization(self.module, (self.tensors(batch)[0] for batch in islice(self.batches(), count)))
+        after = self.evaluate()
+        if after.better_than(score):
+            return after
+        before.restore(self.module)
+        return score
 
 
 class Stage(ABC):
@@ -244,7 +256,7 @@ def _is_due(trainer: Trainer, steps: int, advance: float) -> bool:
 
 
 def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Batch) -> float:
-    trainer.module.train()
+    trainer.module.train(trainer.moves_normalization)
     inputs, labels = trainer.tensors(batch)
     with torch.no_grad():
         targets = trainer.teacher(inputs)
@@ -258,9 +270,9 @@ def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Ba
 
 def _evaluate(trainer: Trainer, stage: Stage, best: Best | None, log: list[LogEntry], at: LogEntry) -> Best | None:
     with stage.feasible(float(at["done"])) as keep:
-        if keep:
-            trainer.settle()
-        score = trainer.evaluate()
+        score = trainer.settle() if keep else trainer.evaluate()
+        if not math.isfinite(score.loss):
+            _stop(trainer, stage, best, int(at["step"]))
         if keep and (best is None or score.better_than(best.score)):
             best = Best.of(trainer.module, score)
     entry: LogEntry = {"phase": stage.name, **at, "selection_loss": score.loss, **stage.figures()}

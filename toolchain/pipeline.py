@@ -170,6 +170,7 @@ def _trainer(plan: Plan, module: OnnxModule, teacher: OnnxModule, workload: Work
         batch_size=plan.train.batch_size,
         learning_rate=plan.train.learning_rate or LEARNING_RATE,
         augment=movable and can_shift(shape),
+        moves_normalization=parts.train.kind != "synthetic",
         rng=np.random.default_rng(plan.train.seed),
         progress=progress,
     )

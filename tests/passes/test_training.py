@@ -56,6 +56,7 @@ def make_trainer(learning_rate, scale=1.0):
         batch_size=32,
         learning_rate=learning_rate,
         augment=False,
+        moves_normalization=True,
         rng=np.random.default_rng(0),
         progress=NullProgress(),
     )

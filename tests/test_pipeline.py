@@ -1,0 +1,227 @@
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx import numpy_helper
+
+from calibration.data import Preprocessing
+from toolchain import compress
+from toolchain.errors import DataError, ExportError, ModelError, RecipeError, TrainingError
+from toolchain.progress import NullProgress
+
+CONVOLUTIONAL = """
+<ir_version: 8, opset_import: ["" : 17]>
+digits (float[N, 1, 8, 8] image) => (float[N, 4] logits)
+  <float[8, 1, 3, 3] conv_weight, float[8] conv_bias, float[8] bn_scale, float[8] bn_bias, float[8] bn_mean,
+   float[8] bn_var, float[4, 128] fc_weight, float[4] fc_bias> {
+  c = Conv<pads = [1, 1, 1, 1]>(image, conv_weight, conv_bias)
+  n = BatchNormalization(c, bn_scale, bn_bias, bn_mean, bn_var)
+  r = Relu(n)
+  p = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(r)
+  f = Flatten(p)
+  logits = Gemm<transB = 1>(f, fc_weight, fc_bias)
+}
+"""
+TWO_WAY = """
+<ir_version: 8, opset_import: ["" : 17]>
+two (float[N, 6] left, int64[N, 3] ids) => (float[N, 5] sum, float[N, 3, 4] words)
+  <float[10, 4] table, float[6, 5] w, float[4, 4] v> {
+  words0 = Gather(table, ids)
+  words = MatMul(words0, v)
+  sum = MatMul(left, w)
+}
+"""
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write(CONVOLUTIONAL, tmp_path / "model.onnx")
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 4, 300)
+    x = rng.normal(0, 0.5, (300, 1, 8, 8)).astype(np.float32)
+    for number, label in enumerate(y):
+        x[number, 0, 2 * label : 2 * label + 2] += 2
+    np.savez(tmp_path / "data.npz", x_train=x[:240], y_train=y[:240], x_test=x[240:], y_test=y[240:])
+    return str(tmp_path / "data.npz")
+
+
+def write(text, path):
+    proto = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    declared = {info.name: info for info in proto.graph.value_info}
+    for name, info in declared.items():
+        shape = [dim.dim_value for dim in info.type.tensor_type.shape.dim]
+        values = rng.normal(0, 0.4, shape).astype(np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(np.abs(values) + 0.5 if "var" in name else values, name))
+    del proto.graph.value_info[:]
+    onnx.save(proto, path)
+    return path
+
+
+def test_prune_and_quant_write_a_smaller_file_with_exactly_the_asked_weights(model, data, tmp_path):
+    before = hashlib.sha256(model.read_bytes()).hexdigest()
+    result = compress(model, prune="4x", quant="2bit", data=data, epochs=6, output=tmp_path / "small.onnx")
+    report = result.report
+    assert report["weights"]["nonzero"] == round((8 * 9 + 4 * 128) / 4)
+    assert [row["bits"] for row in report["weights"]["tensors"]] == [2, 2]
+    assert result.path.stat().st_size == report["size"]["compressed_bytes"]
+    assert report["quality"]["metric"] == "top-1 accuracy"
+    assert report["quality"]["samples"] == 60
+    assert report["parity"]["max_abs_error"] <= report["parity"]["tolerance"]
+    assert hashlib.sha256(model.read_bytes()).hexdigest() == before == report["model"]["sha256"]
+    assert json.loads((tmp_path / "small-report" / "report.json").read_text()) == report
+    assert "<svg" in result.report_path.read_text()
+
+
+def test_pruning_alone_keeps_float_survivors(model, data, tmp_path):
+    result = compress(model, prune="90%", data=data, epochs=4, output=tmp_path / "small.onnx")
+    assert result.report["weights"]["nonzero"] == 584 - round(0.9 * 584)
+    assert [row["bits"] for row in result.report["weights"]["tensors"]] == [32, 32]
+
+
+@pytest.mark.parametrize("grid", ["8bit", "4bit", "3bit", "2bit", "ternary", "binary"])
+def test_every_grid_runs_without_training(model, data, tmp_path, grid):
+    result = compress(model, quant=grid, data=data, epochs=0, output=tmp_path / "small.onnx")
+    assert result.report["parity"]["max_abs_error"] <= result.report["parity"]["tolerance"]
+    assert result.report["convergence"] == []
+
+
+@pytest.mark.parametrize("kernel", ["float", "int8", "nbits"])
+def test_every_kernel_computes_what_the_module_does(model, data, tmp_path, kernel):
+    (tmp_path / "recipe.toml").write_text(f'[export]\nkernel = "{kernel}"\n[train]\nbatch_size = 16\n')
+    result = compress(
+        model, prune="2x", quant="4bit", data=data, epochs=4, recipe=tmp_path / "recipe.toml",
+        output=tmp_path / "small.onnx",
+    )  # fmt: skip
+    kernels = {row["kernel"] for row in result.report["weights"]["tensors"]}
+    assert kernel in kernels
+    assert result.report["quality"]["drop"] < 0.5
+
+
+def test_without_data_the_report_says_that_accuracy_was_not_measured(model, tmp_path):
+    result = compress(model, prune="2x", epochs=1, output=tmp_path / "small.onnx")
+    assert result.report["quality"]["data"] == "synthetic"
+    assert any("accuracy on real data was not measured" in note for note in result.report["notes"])
+
+
+def test_several_inputs_and_outputs_are_distilled_together(tmp_path):
+    model = write(TWO_WAY, tmp_path / "two.onnx")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "d.npz", left=rng.normal(size=(80, 6)).astype(np.float32), ids=rng.integers(0, 10, (80, 3)))
+    result = compress(model, quant="4bit", data=str(tmp_path / "d.npz"), epochs=3, output=tmp_path / "small.onnx")
+    assert set(result.report["quality"]["fidelity"]) == {"sum", "words"}
+    assert all(row["cosine"] > 0.9 for row in result.report["quality"]["fidelity"].values())
+
+
+def test_epochs_and_seed_give_the_same_file_twice(model, data, tmp_path):
+    (tmp_path / "recipe.toml").write_text('[export]\nkernel = "float"\n')  # the fastest kernel is measured, so may vary
+    files = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
+    for file in files:
+        compress(model, prune="4x", quant="2bit", data=data, epochs=2, recipe=tmp_path / "recipe.toml", output=file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_budget_is_kept(model, data, tmp_path):
+    result = compress(model, prune="4x", data=data, budget="4s", output=tmp_path / "small.onnx")
+    assert result.report["timings"]["train_s"] < 4
+
+
+def test_a_recipe_gives_a_tensor_a_target_of_its_own(model, data, tmp_path):
+    (tmp_path / "recipe.toml").write_text('prune = "4x"\n[[tensor]]\nmatch = "conv_*"\nprune = false\n')
+    result = compress(model, data=data, epochs=1, recipe=tmp_path / "recipe.toml", output=tmp_path / "small.onnx")
+    kept = {row["name"]: row["nonzero"] for row in result.report["weights"]["tensors"]}
+    assert kept == {"conv_weight": 72, "fc_weight": 146 - 72}
+
+
+class Interrupt(NullProgress):
+    """Presses Ctrl-C when a phase begins."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def phase(self, name, weight=None):  # noqa: ARG002 - Progress's signature
+        if name == self.name:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("phase", ["load", "prune", "export and verify", "measure"])
+def test_an_interrupt_leaves_no_half_written_file(model, data, tmp_path, phase):
+    before = set(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        compress(model, prune="4x", data=data, epochs=1, output=tmp_path / "small.onnx", progress=Interrupt(phase))
+    made = set(tmp_path.iterdir()) - before
+    assert made <= {tmp_path / "small.onnx"}
+    for path in made:
+        onnx.checker.check_model(onnx.load(path))
+
+
+class TestBadInput:
+    """Every error names what is wrong, and leaves no file."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_left(self, tmp_path, model, data):  # noqa: ARG002 - they exist before the call
+        before = set(tmp_path.rglob("*"))
+        self.ignored: set[Path] = set()
+        yield
+        assert set(tmp_path.rglob("*")) - before <= self.ignored
+
+    def test_not_an_onnx_file(self, tmp_path):
+        path = tmp_path / "weights.pt"
+        path.write_bytes(b"PK\x03\x04 a zip, not a model")
+        self.ignored.add(path)
+        with pytest.raises(ModelError, match="not an ONNX file"):
+            compress(path, prune="2x")
+
+    def test_a_missing_file(self, tmp_path):
+        with pytest.raises(ModelError, match="cannot read"):
+            compress(tmp_path / "none.onnx", prune="2x")
+
+    def test_nothing_to_prune(self, tmp_path):
+        path = tmp_path / "relu.onnx"
+        text = '<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Relu(x) }'
+        onnx.save(onnx.parser.parse_model(text), path)
+        self.ignored.add(path)
+        with pytest.raises(RecipeError, match="nothing to prune"):
+            compress(path, prune="2x")
+
+    def test_an_unreachable_ratio_says_the_largest(self, model):
+        with pytest.raises(RecipeError, match="each of the 2 tensors keeps at least one") as caught:
+            compress(model, prune="400x")
+        assert "292.00x" in caught.value.hint
+
+    def test_data_of_the_wrong_shape(self, model, tmp_path):
+        path = tmp_path / "wrong.npz"
+        np.savez(path, x_train=np.zeros((9, 3, 7, 7), np.float32))
+        self.ignored.add(path)
+        with pytest.raises(DataError, match="image"):
+            compress(model, prune="2x", data=str(path))
+
+    def test_labels_out_of_range(self, model, tmp_path):
+        path = tmp_path / "labels.npz"
+        np.savez(path, x_train=np.zeros((9, 1, 8, 8), np.float32), y_train=np.arange(9))
+        self.ignored.add(path)
+        with pytest.raises(DataError, match="label"):
+            compress(model, prune="2x", data=str(path))
+
+    def test_an_output_folder_that_does_not_exist_is_said_before_the_work(self, model, tmp_path):
+        with pytest.raises(ExportError, match="does not exist"):
+            compress(model, prune="2x", output=tmp_path / "no" / "small.onnx")
+
+    def test_the_output_is_never_the_input(self, model):
+        with pytest.raises(ExportError, match="is the input itself"):
+            compress(model, prune="2x", output=model)
+
+    def test_values_that_overflow_in_training(self, model, data, tmp_path):
+        recipe = tmp_path / "recipe.toml"
+        recipe.write_text("[train]\nlearning_rate = 1000\n")
+        self.ignored.add(recipe)
+        with pytest.raises(TrainingError, match=r"phase 'prune' at step \d+"):
+            compress(model, prune="2x", data=data, preprocessing=Preprocessing(scale=1e30), epochs=3, recipe=recipe)
