@@ -104,6 +104,17 @@ def test_int8_without_activation_formats_is_refused_with_a_hint(build, compress)
     assert "activation_values" in caught.value.hint
 
 
+def test_a_changed_bias_of_an_int8_node_is_stored_once(build, compress, calibrate):
+    module = build(CONV, {"w": (8, 4, 3, 3), "b": (8,)})
+    compress(module, 0.2, PRUNED)
+    module.tensor("b").data.mul_(2)
+    kernels = {"n": "int8"}
+    calibrate(module, kernels, batch(IMAGE))
+    written = write_model(module, kernels)
+    assert written.tensors["b"].kernel == "int8"
+    verify(written.proto.SerializeToString(), module, [batch(IMAGE)])
+
+
 def test_a_channel_without_weights_keeps_its_bias(build, compress, calibrate):
     module = build(GEMM_T, {"w": (24, 100), "b": (24,)})
     module.tensor("w").data[3] = 0

@@ -107,5 +107,4 @@ def lower_int8(draft: Draft, node: Node) -> None:
     scale = add_scale(child, _bounded_scale(draft, weight, levels))
     scale = child.node("Mul", [scale, add_scale_and_zero(child, grid, node.inputs[0])[0]])
     child.node("DequantizeLinear", [value, scale], {"axis": 0} if steps.ndim else {}, bias)
-    draft.values.pop(bias, None)
     draft.adopt(bias, "dense", "int8", child)

@@ -62,10 +62,11 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
     chosen = {node.outputs[0]: kernels.get(node.name, "float") for node in original.nodes}
     graph = raise_opset(original, max(KERNELS[name].opset for name in chosen.values())) if module.formats else original
     draft = Draft(module, graph, Builder(free_prefix(_names(graph)), _function_opset(module, graph)))
-    for name in changed:
-        _store_plain(draft, name)
     for node in graph.nodes:
         KERNELS[chosen.get(node.outputs[0], "float")].lower(draft, node)
+    for name in changed:
+        if name not in draft.stored:  # int8 kernels have stored their biases
+            _store_plain(draft, name)
     add_activations(draft)
     return WrittenModel(_assemble(draft), draft.stored)
 
