@@ -5,8 +5,9 @@ Sources: Cai et al., ZeroQ: A Novel Zero Shot Quantization Framework, CVPR 2020,
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,11 @@ from toolchain.module import OnnxModule
 
 # A nearly constant channel counts by this share of its layer's mean variance, or it would outweigh all others.
 _VARIANCE_FLOOR = 0.01
+
+# Adam's rates: in standard deviations of the inputs (0.1 to 0.4 reach about the same in a dozen steps), and in the
+# logarithm of the gain and units of the noise.
+_RATE = 0.2
+_SCALE_RATE = 0.3
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,36 @@ def mismatch(module: OnnxModule, stored: tuple[Statistics, ...], inputs: Mapping
     return total / max(len(stored), 1)
 
 
+def match_scale(
+    module: OnnxModule,
+    stored: tuple[Statistics, ...],
+    inputs: Mapping[str, Tensor],
+    channels: Mapping[str, tuple[int, ...]],
+    steps: int,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return, by input name, the gain and the offset with which ``(x + offset) * gain`` best match the statistics.
+
+    They take noise of unit variance to the range that the model was trained on, be it 0 to 1 or 0 to 255.
+
+    Args:
+        module: in evaluation mode.
+        stored: what to match.
+        inputs: one batch.
+        channels: the shape of gain and offset by name of a float32 input; it broadcasts over the input.
+        steps: of Adam.
+    """
+    logs = {name: torch.zeros(shape, device=module.device, requires_grad=True) for name, shape in channels.items()}
+    offsets = {name: torch.zeros_like(log, requires_grad=True) for name, log in logs.items()}
+    moving = [*logs.values(), *offsets.values()]
+
+    def deviation() -> Tensor:
+        scaled = {name: (inputs[name] + offsets[name]) * log.exp() for name, log in logs.items()}
+        return mismatch(module, stored, {**inputs, **scaled})
+
+    _minimize(deviation, [{"params": [tensor], "lr": _SCALE_RATE} for tensor in moving], steps)
+    return {name: (log.detach().exp(), offsets[name].detach()) for name, log in logs.items()}
+
+
 def match_statistics(
     module: OnnxModule,
     stored: tuple[Statistics, ...],
@@ -63,25 +99,22 @@ def match_statistics(
     fitted: tuple[str, ...],
     steps: int,
 ) -> None:
-    """Change the float32 inputs ``fitted`` of one batch, in place, so that they match the stored statistics.
+    """Replace the float32 inputs ``fitted`` of one batch by ones that match the stored statistics."""
+    inputs |= {name: inputs[name].clone().requires_grad_(True) for name in fitted}
+    groups = [{"params": [inputs[name]], "lr": _RATE * inputs[name].std().item()} for name in fitted]
+    _minimize(lambda: mismatch(module, stored, inputs), groups, steps)
+    inputs |= {name: inputs[name].detach() for name in fitted}
 
-    Adam, with the rate falling along a cosine so that few steps suffice.
-    """
-    moving = [inputs[name].requires_grad_(True) for name in fitted]
-    optimizer = torch.optim.Adam(moving, lr=_RATE)
+
+def _minimize(loss: Callable[[], Tensor], groups: list[dict[str, Any]], steps: int) -> None:
+    """Run Adam on the parameter groups, its rate falling along a cosine so that few steps suffice."""
+    moving = [tensor for group in groups for tensor in group["params"]]
+    optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
     with torch.enable_grad():
         for _ in range(steps):
-            # Only the gradients of the inputs are computed, the weights' are not.
-            for tensor, gradient in zip(
-                moving, torch.autograd.grad(mismatch(module, stored, inputs), moving), strict=True
-            ):
+            gradients = torch.autograd.grad(loss(), moving, materialize_grads=True)  # not those of the weights
+            for tensor, gradient in zip(moving, gradients, strict=True):
                 tensor.grad = gradient
             optimizer.step()
             schedule.step()
-    for name in fitted:
-        inputs[name] = inputs[name].detach()
-
-
-# In units of the inputs' standard deviation; 0.1 to 0.4 reach about the same in a dozen steps.
-_RATE = 0.2

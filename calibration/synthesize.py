@@ -10,7 +10,7 @@ from torch import Tensor
 from calibration.dataset import Dataset, Feed, Preprocessing
 from calibration.signals import draw
 from calibration.signature import Signal, read_signature
-from calibration.statistics import Statistics, match_statistics, stored_statistics
+from calibration.statistics import Statistics, match_scale, match_statistics, stored_statistics
 from toolchain.errors import DataError, ModelError
 from toolchain.module import OnnxModule
 
@@ -18,6 +18,9 @@ from toolchain.module import OnnxModule
 _COMPUTE = 4e11
 
 _MIN_STEPS, _MAX_STEPS = 8, 24
+
+# Samples and steps that settle the range of the inputs before their details are fitted.
+_SCALE_SAMPLES, _SCALE_STEPS = 32, 60
 
 # Bytes of activations that fitting may hold at a time, and how many bytes it holds per element that a
 # BatchNormalization reads: the value, its normalised and rectified forms, and a gradient.
@@ -53,6 +56,7 @@ def synthesize(module: OnnxModule, count: int, seed: int) -> Dataset:
     try:
         effort = _effort(module, signals, inputs, count)
         if effort is not None:
+            _scale(module, effort, signals, inputs)
             _fit(module, effort, inputs)
             _spread(signals, inputs, effort.samples, generator)
     finally:
@@ -107,12 +111,25 @@ def _effort(module: OnnxModule, signals: Sequence[Signal], inputs: dict[str, Ten
     return _Effort(stored, moving, samples, batch, steps)
 
 
+def _scale(module: OnnxModule, effort: _Effort, signals: Sequence[Signal], inputs: dict[str, Tensor]) -> None:
+    """Take all inputs that move to the range that fits best, in place, each channel by its own gain and offset."""
+    channels = {
+        signal.name: tuple(1 if axis in (0, *signal.spatial) else size for axis, size in enumerate((1, *signal.shape)))
+        for signal in signals
+        if signal.name in effort.moving
+    }
+    batch = {name: tensor[:_SCALE_SAMPLES].to(module.device) for name, tensor in inputs.items()}
+    first = effort.stored[:1]  # what a node deep in the network reads says little about the range of the inputs
+    for name, (gain, offset) in match_scale(module, first, batch, channels, _SCALE_STEPS).items():
+        inputs[name].add_(offset.cpu()).mul_(gain.cpu())
+
+
 def _fit(module: OnnxModule, effort: _Effort, inputs: dict[str, Tensor]) -> None:
     """Fit the first ``effort.samples`` inputs, in place, in batches of even size."""
     batches = -(-effort.samples // effort.batch)
     for rows in np.array_split(np.arange(effort.samples), batches):
         part = slice(int(rows[0]), int(rows[-1]) + 1)
-        batch = {name: tensor[part].to(module.device, copy=True) for name, tensor in inputs.items()}
+        batch = {name: tensor[part].to(module.device) for name, tensor in inputs.items()}
         match_statistics(module, effort.stored, batch, effort.moving, effort.steps)
         for name in effort.moving:
             inputs[name][part] = batch[name].cpu()
@@ -127,7 +144,7 @@ def _spread(signals: Sequence[Signal], inputs: dict[str, Tensor], fitted: int, g
                 axes = [axis - 1 for axis in signal.spatial]
                 reach = [max(1, copy.shape[axis] // 16) for axis in axes]
                 shifts = [int(torch.randint(-limit, limit + 1, (), generator=generator)) for limit in reach]
-                copy = copy.flip(axes[-1]).roll(shifts, axes)
+                copy = (copy.flip(axes[-1]) if row // fitted % 2 else copy).roll(shifts, axes)
             inputs[signal.name][row] = copy
 
 
