@@ -31,6 +31,9 @@ TRAINABLE_INPUTS = {
 # multiplied is as a rule a mask or a table of positions, which must not move.
 TRAINABLE_VECTORS = {"Add": (0, 1), "Mul": (0, 1), "Sub": (1,)}
 
+# What an operator takes for an input: a tensor, a list where it wants plain numbers, None where it is left out.
+Argument = Tensor | list[int] | list[float] | None
+
 
 class OnnxModule(nn.Module):
     """Runs an ONNX graph in PyTorch and owns its weights under their initializer names.
@@ -142,10 +145,12 @@ class OnnxModule(nn.Module):
     def _call(
         self, node: Node, implementation: Implementation, values: Mapping[str, Tensor], device: torch.device
     ) -> tuple[Tensor, ...]:
-        arguments: list[Tensor | list[int] | None] = [
-            _argument(values[name], position in implementation.integers, device) if name else None
+        arguments: list[Argument] = [
+            _argument(values[name], implementation.lists.get(position)) if name else None
             for position, name in enumerate(node.inputs)
         ]
+        if device.type != "cpu":
+            arguments = _together(arguments, device)
         context = {"training": self.training, "output_count": len(node.outputs)}
         keywords = {key: context[key] for key in implementation.context}
         try:
@@ -167,11 +172,16 @@ def _on_device(value: Tensor | np.ndarray, device: torch.device) -> Tensor:
     return value if isinstance(value, Tensor) else to_tensor(value).to(device)
 
 
-def _argument(value: Tensor, as_integers: bool, device: torch.device) -> Tensor | list[int]:
-    """Return an input as its operator takes it; what was computed from shapes on the CPU joins the others here."""
-    if as_integers:
-        return [int(item) for item in value.reshape(-1).tolist()]
-    return value.to(device)
+def _argument(value: Tensor, number: type[int] | type[float] | None) -> Tensor | list[int] | list[float]:
+    """Return an input as its operator takes it: a tensor, or a list of ``number``."""
+    return value if number is None else [number(item) for item in value.reshape(-1).tolist()]
+
+
+def _together(arguments: list[Argument], device: torch.device) -> list[Argument]:
+    """Move arguments to ``device`` where one of them is there already; shapes stay on the CPU among themselves."""
+    if not any(isinstance(argument, Tensor) and argument.device.type != "cpu" for argument in arguments):
+        return arguments
+    return [argument.to(device) if isinstance(argument, Tensor) else argument for argument in arguments]
 
 
 def _implementation(node: Node) -> Implementation:

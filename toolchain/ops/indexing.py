@@ -124,7 +124,7 @@ def arg_min(x: Tensor, *, axis: int = 0, keepdims: int = 1, select_last_index: i
     return torch.argmin(x, axis, bool(keepdims))
 
 
-def _pad(x: Tensor, pads: list[int], value: Tensor | float, axes: list[int] | None, mode: str) -> Tensor:
+def _pad(x: Tensor, pads: list[int], value: float, axes: list[int] | None, mode: str) -> Tensor:
     axes = list(range(x.ndim)) if axes is None else [axis % x.ndim for axis in axes]
     amounts = dict(zip(axes, zip(pads[: len(axes)], pads[len(axes) :], strict=True), strict=True))
     if mode == "constant":
@@ -137,13 +137,10 @@ def _pad(x: Tensor, pads: list[int], value: Tensor | float, axes: list[int] | No
     return x
 
 
-def _pad_constant(x: Tensor, flat: list[int], value: Tensor | float) -> Tensor:
-    fill = (
-        float(value.detach()) if isinstance(value, Tensor) else value
-    )  # torch pads with a number, which has no gradient
+def _pad_constant(x: Tensor, flat: list[int], value: float) -> Tensor:
     if x.dtype == torch.bool:
-        return F.pad(x.to(torch.uint8), flat, value=fill).to(torch.bool)
-    return F.pad(x, flat, value=fill)
+        return F.pad(x.to(torch.uint8), flat, value=value).to(torch.bool)
+    return F.pad(x, flat, value=value)
 
 
 def _source(places: Tensor, size: int, mode: str) -> Tensor:
@@ -169,10 +166,10 @@ def pad_attributes(x: Tensor, *, pads: list[int], value: float = 0.0, mode: str 
 def pad_inputs(
     x: Tensor,
     pads: list[int],
-    value: Tensor | None = None,
+    value: list[float] | None = None,
     axes: list[int] | None = None,
     *,
     mode: str = "constant",
 ) -> Tensor:
     """Pad the given axes, or all, with a constant, the edge, a reflection or the other end."""
-    return _pad(x, pads, 0.0 if value is None else value, axes, mode)
+    return _pad(x, pads, value[0] if value else 0.0, axes, mode)

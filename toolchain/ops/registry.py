@@ -1,13 +1,13 @@
 """Registry of ONNX operators as plain functions on tensors.
 
 Positional parameters are the operator's inputs (``None`` for an optional one that is left out), keyword parameters its
-attributes under their ONNX names. An input annotated as ``list[int]`` (a shape, axes, repeats) is handed over as plain
-integers, whatever device it is on. Two keywords are not attributes and are given by the module: ``training`` (True
-while the module trains) and ``output_count`` (how many outputs the node names).
+attributes under their ONNX names. An input annotated as ``list[int]`` or ``list[float]`` (a shape, axes, scales) is
+handed over as plain numbers, whatever device it is on. Two keywords are not attributes and are given by the module:
+``training`` (True while the module trains) and ``output_count`` (how many outputs the node names).
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -30,14 +30,14 @@ class Implementation:
         function: the operator.
         since: the first schema version it holds for.
         context: which of the ``CONTEXT`` keywords it asks for.
-        integers: positions of the inputs that it takes as ``list[int]``.
+        lists: positions of the inputs that it takes as a list, and of which type of number.
         signature: its parameters.
     """
 
     function: Operator
     since: int
     context: tuple[str, ...]
-    integers: frozenset[int]
+    lists: Mapping[int, type[int] | type[float]]
     signature: inspect.Signature
 
 
@@ -51,19 +51,20 @@ def op(name: str, since: int = 1, domain: str = "") -> Callable[[Function], Func
         signature = inspect.signature(function)
         context = tuple(key for key in CONTEXT if key in signature.parameters)
         versions = _OPERATORS.setdefault((domain, name), [])
-        versions.append(Implementation(function, since, context, _integer_inputs(signature), signature))
+        versions.append(Implementation(function, since, context, _list_inputs(signature), signature))
         versions.sort(key=lambda item: item.since)
         return function
 
     return register
 
 
-def _integer_inputs(signature: inspect.Signature) -> frozenset[int]:
-    return frozenset(
-        position
+def _list_inputs(signature: inspect.Signature) -> dict[int, type[int] | type[float]]:
+    return {
+        position: kind
         for position, parameter in enumerate(signature.parameters.values())
-        if parameter.kind is not parameter.KEYWORD_ONLY and parameter.annotation in (list[int], list[int] | None)
-    )
+        for kind in (int, float)
+        if parameter.kind is not parameter.KEYWORD_ONLY and parameter.annotation in (list[kind], list[kind] | None)  # type: ignore[valid-type]
+    }
 
 
 def find(node: Node) -> Implementation | None:

@@ -78,16 +78,16 @@ def upsample_attribute(x: Tensor, *, mode: str = "nearest", scales: list[float])
 
 @op("Upsample", since=9)
 @op("Resize", since=10)
-def resize_by_scales(x: Tensor, scales: Tensor, *, mode: str = "nearest") -> Tensor:
+def resize_by_scales(x: Tensor, scales: list[float], *, mode: str = "nearest") -> Tensor:
     """Resize by factors (Upsample, and Resize of opset 10)."""
-    return upsample_attribute(x, mode=mode, scales=scales.tolist())
+    return upsample_attribute(x, mode=mode, scales=scales)
 
 
 @op("Resize", since=11)
 def resize(
     x: Tensor,
     roi: Tensor | None = None,
-    scales: Tensor | None = None,
+    scales: list[float] | None = None,
     sizes: list[int] | None = None,
     *,
     antialias: int = 0,
@@ -106,8 +106,8 @@ def resize(
     axes = list(range(x.ndim)) if axes is None else [axis % x.ndim for axis in axes]
     if sizes:
         targets = _sized(x, axes, sizes, keep_aspect_ratio_policy)
-    elif scales is not None:
-        targets = _scaled(x, axes, scales.tolist())
+    elif scales:
+        targets = _scaled(x, axes, scales)
     else:
         raise ValueError("neither scales nor sizes are given")
     return _resize(x, targets, mode, coordinate_transformation_mode, nearest_mode)
