@@ -17,8 +17,8 @@ from toolchain.module import OnnxModule
 # A nearly constant channel counts by this share of its layer's mean variance, or it would outweigh all others.
 _VARIANCE_FLOOR = 0.01
 
-# Adam's rates: in standard deviations of the inputs (0.1 to 0.4 reach about the same in a dozen steps), and in the
-# logarithm of the gain and units of the noise.
+# Adam's rates: in standard deviations of the inputs (0.1 to 0.4 reach about the same in a dozen steps), and in
+# logarithms of gain and offset.
 _RATE = 0.2
 _SCALE_RATE = 0.3
 
@@ -69,7 +69,7 @@ def match_scale(
     channels: Mapping[str, tuple[int, ...]],
     steps: int,
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return, by input name, the gain and the offset with which ``(x + offset) * gain`` best match the statistics.
+    """Return, by input name, the gain and the offset with which ``x * gain + offset`` best match the statistics.
 
     They take noise of unit variance to the range that the model was trained on, be it 0 to 1 or 0 to 255.
 
@@ -81,15 +81,16 @@ def match_scale(
         steps: of Adam.
     """
     logs = {name: torch.zeros(shape, device=module.device, requires_grad=True) for name, shape in channels.items()}
-    offsets = {name: torch.zeros_like(log, requires_grad=True) for name, log in logs.items()}
-    moving = [*logs.values(), *offsets.values()]
+    # As exp does for the gain, sinh lets an offset of either sign grow by a factor at each step.
+    bends = {name: torch.zeros_like(log, requires_grad=True) for name, log in logs.items()}
+    moving = [*logs.values(), *bends.values()]
 
     def deviation() -> Tensor:
-        scaled = {name: (inputs[name] + offsets[name]) * log.exp() for name, log in logs.items()}
+        scaled = {name: inputs[name] * log.exp() + bends[name].sinh() for name, log in logs.items()}
         return mismatch(module, stored, {**inputs, **scaled})
 
     _minimize(deviation, [{"params": [tensor], "lr": _SCALE_RATE} for tensor in moving], steps)
-    return {name: (log.detach().exp(), offsets[name].detach()) for name, log in logs.items()}
+    return {name: (log.detach().exp(), bends[name].detach().sinh()) for name, log in logs.items()}
 
 
 def match_statistics(

@@ -121,7 +121,7 @@ def _scale(module: OnnxModule, effort: _Effort, signals: Sequence[Signal], input
     batch = {name: tensor[:_SCALE_SAMPLES].to(module.device) for name, tensor in inputs.items()}
     first = effort.stored[:1]  # what a node deep in the network reads says little about the range of the inputs
     for name, (gain, offset) in match_scale(module, first, batch, channels, _SCALE_STEPS).items():
-        inputs[name].add_(offset.cpu()).mul_(gain.cpu())
+        inputs[name].mul_(gain.cpu()).add_(offset.cpu())
 
 
 def _fit(module: OnnxModule, effort: _Effort, inputs: dict[str, Tensor]) -> None:
