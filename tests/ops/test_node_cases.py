@@ -57,13 +57,20 @@ NO_CASE = {
 }
 
 
+class Cases(defaultdict):
+    """Cases by the set of operators that they use."""
+
+    def __repr__(self):
+        return "Cases"  # pytest shows it with every failure, and a thousand models take their time
+
+
 @pytest.fixture(scope="module")
 def cases():
-    """The cases by the set of operators that they use, if all of them are registered."""
+    """The official cases whose operators are all registered."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the expected values of some cases overflow as they are computed
         loaded = load_model_tests(kind="node")
-    known, found = set(registered()), defaultdict(list)
+    known, found = set(registered()), Cases(list)
     for case in loaded:
         operators = frozenset((n.domain, n.op_type) for n in case.model.graph.node if n.op_type != "Constant")
         opset = next((entry.version for entry in case.model.opset_import if not entry.domain), 0)
