@@ -41,7 +41,7 @@ def compress(arguments: Sequence[str], output: Path) -> Run:
         subprocess.CalledProcessError: the command failed.
     """
     folder = output.with_suffix(".report")
-    command = [sys.executable, "-m", "toolchain.cli", *arguments, "-o", str(output), "--report", str(folder)]
+    command = [sys.executable, "-m", "toolchain", *arguments, "-o", str(output), "--report", str(folder)]
     print("$ compress", " ".join(arguments), flush=True)
     started = time.monotonic()
     subprocess.run(command, check=True, cwd=ROOT)

@@ -18,7 +18,7 @@ def main() -> None:
     times = []
     for _ in range(RUNS):
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "toolchain.cli", "--help"], check=True, cwd=ROOT, capture_output=True)
+        subprocess.run([sys.executable, "-m", "toolchain", "--help"], check=True, cwd=ROOT, capture_output=True)
         times.append(time.perf_counter() - started)
     result = {"runs": RUNS, "median_s": statistics.median(times), "max_s": max(times), **machine()}
     save("startup", result)

@@ -224,4 +224,4 @@ class TestBadInput:
         recipe.write_text("[train]\nlearning_rate = 1000\n")
         self.ignored.add(recipe)
         with pytest.raises(TrainingError, match=r"phase 'prune' at step \d+"):
-            compress(model, prune="2x", data=data, preprocessing=Preprocessing(scale=1e30), epochs=3, recipe=recipe)
+            compress(model, prune="2x", data=data, preprocessing=Preprocessing(scale=1e37), epochs=3, recipe=recipe)
