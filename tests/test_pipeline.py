@@ -219,9 +219,10 @@ class TestBadInput:
         with pytest.raises(ExportError, match="is the input itself"):
             compress(model, prune="2x", output=model)
 
-    def test_values_that_overflow_in_training(self, model, data, tmp_path):
-        recipe = tmp_path / "recipe.toml"
-        recipe.write_text("[train]\nlearning_rate = 1000\n")
-        self.ignored.add(recipe)
-        with pytest.raises(TrainingError, match=r"phase 'prune' at step \d+"):
-            compress(model, prune="2x", data=data, preprocessing=Preprocessing(scale=1e37), epochs=3, recipe=recipe)
+    def test_values_that_overflow_in_training(self, tmp_path):
+        model, data = write(TWO_WAY, tmp_path / "two.onnx"), tmp_path / "d.npz"
+        np.savez(data, left=np.ones((80, 6), np.float32), ids=np.zeros((80, 3), np.int64))
+        self.ignored |= {model, data}
+        with pytest.raises(TrainingError, match=r"phase 'prune' at step \d+") as caught:
+            compress(model, prune="2x", data=str(data), preprocessing=Preprocessing(scale=1e30), epochs=3)
+        assert "--scale" in caught.value.hint
