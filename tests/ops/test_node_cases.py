@@ -10,6 +10,7 @@ import pytest
 import torch
 from onnx.backend.test.loader import load_model_tests
 
+from toolchain.errors import ToolchainError
 from toolchain.graph import MIN_OPSET, load_graph
 from toolchain.module import OnnxModule
 from toolchain.ops import registered
@@ -31,14 +32,21 @@ EXCLUDED = {
     "test_cast*_to_*INT2*": NO_SUB_BYTE,
     "test_quantizelinear_*int4": NO_SUB_BYTE,
     "test_quantizelinear_*int2": NO_SUB_BYTE,
-    "test_*_uint16*": NO_UNSIGNED,
-    "test_*_uint32*": NO_UNSIGNED,
-    "test_*_uint64*": NO_UNSIGNED,
+    "test_add_uint[!8]*": NO_UNSIGNED,
+    "test_div_uint[!8]*": NO_UNSIGNED,
+    "test_greater_*uint[!8]*": NO_UNSIGNED,
+    "test_less_*uint[!8]*": NO_UNSIGNED,
+    "test_max_uint[!8]*": NO_UNSIGNED,
+    "test_min_uint[!8]*": NO_UNSIGNED,
+    "test_mod_uint[!8]*": NO_UNSIGNED,
+    "test_sub_uint[!8]*": NO_UNSIGNED,
     "test_bitwise_not_3d": NO_UNSIGNED,
     "test_attention_*_bf16_expanded": ROUNDING,
     "test_attention_4d_causal_fp16_expanded": ROUNDING,
     "test_batchnorm_*_training_mode": "a graph that trains itself; import is for inference graphs",
-    "test_training_dropout*": "random output",
+    "test_training_dropout": "random output",
+    "test_training_dropout_mask": "random output",
+    "test_training_dropout_default*": "random output",
     "test_equal_string*": "strings",
     "test_identity_sequence": "a sequence, not a tensor",
     "test_identity_opt": "an optional, not a tensor",
@@ -141,6 +149,9 @@ def test_cases_of_several_operators_pass(cases):
 
 
 @pytest.mark.parametrize("pattern", EXCLUDED)
-def test_an_exclusion_matches_a_case(pattern, cases):
-    names = [case.name for group in cases.values() for case in group]
-    assert any(fnmatchcase(name, pattern) for name in names)
+def test_an_exclusion_hides_only_cases_that_fail(pattern, cases):
+    excluded = [case for group in cases.values() for case in group if fnmatchcase(case.name, pattern)]
+    assert excluded
+    for case in excluded:
+        with pytest.raises((AssertionError, ToolchainError, ValueError)):
+            check(case)
