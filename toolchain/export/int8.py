@@ -34,12 +34,11 @@ def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> s
     return ""
 
 
-def _store_weight(draft: Draft, name: str, needs_zero_point: bool) -> None:
+def _store_weight(draft: Draft, name: str, levels: np.ndarray, needs_zero_point: bool) -> None:
     """Store weight ``name`` as int8 levels behind a DequantizeLinear that makes the float weight under its own name."""
     grid = weight_grid(draft.module, name)
     if grid is None:
         raise ExportError(f"weight {name!r} is on no grid, so it has no int8 levels")
-    levels = weight_levels(draft.module, name)
     child = draft.builder.fork()
     value = child.fresh()
     encoding = encode_smallest(child, Content(levels), value, draft.graph.opset)
@@ -86,15 +85,17 @@ def lower_int8(draft: Draft, node: Node) -> None:
         ExportError: a bias is too large for int32 steps of this input and weight scale.
     """
     grid = activation_grid(draft, node.inputs[0], node)
-    if node.inputs[1] not in draft.stored:
-        users = draft.graph.consumers()[node.inputs[1]]
+    weight = node.inputs[1]
+    levels = weight_levels(draft.module, weight)
+    if weight not in draft.stored:
+        users = draft.graph.consumers()[weight]
         # A Gemm whose weight names no zero point is not fused to QGemm; Conv and MatMul are.
-        _store_weight(draft, node.inputs[1], any(user.op == "Gemm" for user, _ in users))
+        _store_weight(draft, weight, levels, any(user.op == "Gemm" for user, _ in users))
     if len(node.inputs) < 3 or not node.inputs[2]:
         return
-    weight, bias = node.inputs[1:3]
-    levels = weight_levels(draft.module, weight)
-    steps = np.float32(grid.scale.item()) * _bounded_scale(draft, weight, levels)
+    bias = node.inputs[2]
+    weight_steps = _bounded_scale(draft, weight, levels)
+    steps = np.float32(grid.scale.item()) * weight_steps
     quantized = np.rint(weight_array(draft.module, bias).astype(np.float64) / steps)
     if np.abs(quantized).max() > _BIAS_LIMIT:
         raise ExportError(
@@ -104,7 +105,7 @@ def lower_int8(draft: Draft, node: Node) -> None:
         )
     child = draft.builder.fork()
     value = _store_bias(child, quantized)
-    scale = add_scale(child, _bounded_scale(draft, weight, levels))
+    scale = add_scale(child, weight_steps)
     scale = child.node("Mul", [scale, add_scale_and_zero(child, grid, node.inputs[0])[0]])
     child.node("DequantizeLinear", [value, scale], {"axis": 0} if steps.ndim else {}, bias)
     draft.adopt(bias, "dense", "int8", child)

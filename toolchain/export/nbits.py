@@ -95,16 +95,16 @@ def _store_levels(
     """Add ``values`` in the operator's bytes: as they are, or by the fewest bytes that decode to them."""
     per = 8 // bits
     shape = (*blocks, -1)
-    grouped = values.reshape(-1, per)
-    weights = (2 ** (np.arange(per) * bits)).astype(np.uint8)
-    packed = (grouped * weights).sum(1, dtype=np.uint8).reshape(shape)
-    child = builder.fork()
-    content = Content(grouped if per > 1 else values.reshape(shape), 2 ** (bits - 1))
     if per == 1:
-        return encode_smallest(builder, content, output, opset)
+        return encode_smallest(builder, Content(values.reshape(shape), 2 ** (bits - 1)), output, opset)
+    # Plane i holds the i-th value of every byte: one row times a wide matrix, which the runtime multiplies fast.
+    planes = np.ascontiguousarray(values.reshape(-1, per).T)
+    weights = (2 ** (np.arange(per) * bits)).astype(np.uint8).reshape(1, -1)
+    packed = (weights @ planes).reshape(shape)
+    child = builder.fork()
     value = child.fresh()
-    encoding = encode_smallest(child, content, value, opset)
-    value = child.node("MatMulInteger", [value, child.constant(weights)])
+    encoding = encode_smallest(child, Content(planes, 2 ** (bits - 1)), value, opset)
+    value = child.node("MatMulInteger", [child.constant(weights), value])
     value = child.cast(value, TensorProto.UINT8)
     child.node("Reshape", [value, child.ints(packed.shape)], output=output)
     if child.bytes < packed.nbytes:

@@ -19,20 +19,22 @@ class Encoding:
         name: as the report says it.
         encode: adds what rebuilds the content under an output name; False where it cannot hold the content.
         opset: the first ai.onnx version that has all operators of its decoder.
+        least_bits: per element, that it takes of any tensor that is not constant; 0 where there is no such bound.
     """
 
     name: str
     encode: Callable[[Builder, Content, str], bool]
     opset: int
+    least_bits: int = 0
 
 
 # Smallest first in the usual case; of equal sizes the earlier wins.
 ENCODINGS = (
     Encoding("packed", positions.encode, opset=11),
     Encoding("packed", shared.encode, opset=13),
-    Encoding("packed", codes.encode, opset=11),
+    Encoding("packed", codes.encode, opset=11, least_bits=1),
     Encoding("sparse_initializer", sparse.encode, opset=7),
-    Encoding("dense", dense.encode, opset=7),
+    Encoding("dense", dense.encode, opset=7, least_bits=8),
 )
 
 
@@ -48,8 +50,8 @@ def encode_smallest(builder: Builder, content: Content, output: str, opset: int)
     for encoding in ENCODINGS:
         if encoding.opset > opset:
             continue
-        if encoding is ENCODINGS[-1] and best is not None and best[0].bytes <= content.array.nbytes:
-            continue  # saves a copy of a large tensor that cannot win
+        if best is not None and 8 * best[0].bytes <= encoding.least_bits * content.array.size:
+            continue  # it cannot win, and a large tensor takes its time
         child = builder.fork()
         if encoding.encode(child, content, output) and (best is None or child.bytes < best[0].bytes):
             best = child, encoding.name

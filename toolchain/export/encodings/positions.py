@@ -37,7 +37,7 @@ def encode(builder: Builder, content: Content, output: str) -> bool:
         other = np.ascontiguousarray(array.transpose(turned)).reshape(-1)
         other_index = np.flatnonzero(other != content.background)
         other_parameter, other_size = best_parameter(other_index, array.size)
-        if other_size + _TRANSPOSE_BYTES < size:
+        if other_size + max(_TRANSPOSE_BYTES, size // 64) < size:
             value = _flat(builder, content, other[other_index], other_index, other_parameter)
             value = builder.node("Reshape", [value, builder.ints([array.shape[axis] for axis in turned])])
             builder.node("Transpose", [value], {"perm": [axes[-1], *axes[:-1]]}, output)
@@ -47,7 +47,8 @@ def encode(builder: Builder, content: Content, output: str) -> bool:
     return True
 
 
-# What storing the transposed tensor costs: one node, and a shape that other tensors do not share.
+# What storing the transposed tensor costs: one node, and a shape that other tensors do not share. Of a large tensor it
+# must save a 64th, since it is turned at every load.
 _TRANSPOSE_BYTES = 48
 
 

@@ -15,12 +15,17 @@ from toolchain.export.encodings.content import Content
 DOMAIN = "_"
 NAME = "d"
 
+# Above it the few hundred bytes are not worth a second try.
+LARGEST = 1 << 20
+
 
 def encode(builder: Builder, content: Content, output: str) -> bool:
     """Store a pruned int8 or uint8 tensor of fewer than 8 bits by one call of the shared decoder."""
     flat = content.array.reshape(-1)
+    if not builder.function_opset or flat.itemsize != 1 or flat.size > LARGEST:
+        return False
     index = np.flatnonzero(flat != content.background)
-    if not builder.function_opset or content.array.dtype.itemsize != 1 or not index.size:
+    if not index.size:
         return False
     parameter, _ = positions.best_parameter(index, flat.size)
     found = levels.find_levels(flat[index])

@@ -1,0 +1,89 @@
+"""Kernels are chosen by measurement among those that formats permit."""
+
+import numpy as np
+import pytest
+
+from toolchain.export import choice as choice_module
+from toolchain.export import choose_kernels
+from toolchain.export.choice import _candidates
+from toolchain.export.layers import find_layers, sample_values, time_layer
+
+PRUNED = (-2, -1, 1, 2)
+TEXT = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N, 4, 8, 8] x) => (float[N, 32] y) {
+  [conv] c = Conv <pads = [1, 1, 1, 1]> (x, w1, b1)
+  [relu] r = Relu (c)
+  [flat] f = Flatten (r)
+  [fc] y = Gemm <transB = 1> (f, w2)
+}
+"""
+SHAPES = {"w1": (8, 4, 3, 3), "b1": (8,), "w2": (32, 512)}
+SAMPLE = {"x": np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.float32)}
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(choice_module, "_SECONDS", 0.1)
+    monkeypatch.setattr("toolchain.export.layers._SECONDS", 0.02)
+
+
+def test_without_a_grid_everything_stays_float_and_says_why(build, compress):
+    module = build(TEXT, SHAPES)
+    compress(module, 0.3, None)
+    chosen = choose_kernels(module, SAMPLE, threads=1)
+    assert {name: item.kernel for name, item in chosen.items()} == {"conv": "float", "fc": "float"}
+    assert chosen["fc"].reason == "its weight is on no grid"
+
+
+def test_every_compressed_node_gets_a_permitted_kernel_and_a_measured_reason(build, compress):
+    module = build(TEXT, SHAPES)
+    compress(module, 0.3, PRUNED)
+    formats = dict(module.formats)
+    chosen = choose_kernels(module, SAMPLE, threads=1)
+    assert set(chosen) == {"conv", "fc"}
+    assert chosen["conv"].kernel in ("float", "int8")
+    assert all("ms" in item.reason for item in chosen.values())
+    assert module.formats == formats
+
+
+def test_an_asked_for_kernel_is_taken_where_it_is_possible(build, compress):
+    module = build(TEXT, SHAPES)
+    compress(module, 0.3, PRUNED)
+    chosen = choose_kernels(module, SAMPLE, threads=1, wanted="nbits")
+    assert chosen["fc"].kernel == "nbits"
+    assert chosen["conv"].kernel == "float"
+    assert "no MatMulNBits for Conv" in chosen["conv"].reason
+
+
+def test_a_layer_is_timed_by_every_kernel_that_its_format_permits(build, compress):
+    module = build(TEXT, SHAPES)
+    compress(module, 0.3, PRUNED)
+    layers = find_layers(module)
+    values = sample_values(module, layers, SAMPLE)
+    assert [set(time_layer(module, layer, values, threads=1)) for layer in layers] == [
+        {"float", "int8"},
+        {"float", "int8", "nbits"},
+    ]
+
+
+def test_candidates_begin_with_float_and_do_not_repeat(build, compress):
+    module = build(TEXT, SHAPES)
+    compress(module, 0.3, PRUNED)
+    alone = {"w1": {"float": 1.0, "int8": 2.0}, "w2": {"float": 3.0, "int8": 2.0, "nbits": 1.0}}
+    assert _candidates(find_layers(module), alone) == [
+        {"w1": "float", "w2": "float"},
+        {"w1": "float", "w2": "nbits"},
+        {"w1": "int8", "w2": "int8"},
+        {"w1": "int8", "w2": "nbits"},
+    ]
+
+
+def test_float_is_kept_when_nothing_is_clearly_faster(build, compress, monkeypatch):
+    module = build(TEXT, SHAPES)
+    compress(module, 0.3, PRUNED)
+    monkeypatch.setattr(
+        choice_module, "time_interleaved", lambda sessions, _feeds, _seconds: [1.0] + [0.99] * (len(sessions) - 1)
+    )
+    chosen = choose_kernels(module, SAMPLE, threads=1)
+    assert {item.kernel for item in chosen.values()} == {"float"}

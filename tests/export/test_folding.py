@@ -1,0 +1,41 @@
+"""A file whose decode would run at every inference is refused."""
+
+import numpy as np
+import onnx.parser
+import pytest
+
+from toolchain.errors import ExportError
+from toolchain.export import check_folded
+from toolchain.export.folding import optimized_graph
+
+UNFOLDED = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[2] x) => (float[N] y)
+<bool[4] keep = {1, 0, 1, 0}, float[4] w = {1.0, 2.0, 3.0, 4.0}>
+{
+  kept = Compress (w, keep)
+  y = Mul (x, kept)
+}
+"""
+
+
+def test_a_decode_node_that_the_runtime_does_not_fold_is_named():
+    model = onnx.parser.parse_model(UNFOLDED).SerializeToString()
+    assert "Compress" in [node.op_type for node in optimized_graph(model).node]
+    with pytest.raises(ExportError, match=r"1 decode nodes \(Compress\).*'kept'"):
+        check_folded(model)
+
+
+def test_a_folded_model_passes_from_a_file(tmp_path):
+    text = UNFOLDED.replace("Compress (w, keep)", "Slice (w, s, e)").replace(
+        "bool[4] keep = {1, 0, 1, 0}", "int64[1] s = {0}, int64[1] e = {2}"
+    )
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    check_folded(path)
+    assert [node.op_type for node in optimized_graph(path).node] == ["Mul"]
+
+
+def test_a_model_that_does_not_load_is_refused():
+    with pytest.raises(ExportError, match="does not load"):
+        check_folded(np.zeros(10, np.uint8).tobytes())

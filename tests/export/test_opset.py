@@ -1,0 +1,36 @@
+"""Old models are raised only as far as the file needs, and only when they stay the same."""
+
+import onnx.parser
+import pytest
+
+from toolchain.errors import ExportError
+from toolchain.export.opset import raise_opset
+from toolchain.graph import load_graph
+
+
+def graph(opset: int, body: str = "y = Relu (x)"):
+    text = f'<ir_version: 4, opset_import: ["" : {opset}]> net (float[N, 3] x) => (float[N, 3] y) {{ {body} }}'
+    return load_graph(onnx.parser.parse_model(text))
+
+
+def test_a_new_enough_graph_is_returned_as_it_is():
+    before = graph(13)
+    assert raise_opset(before, 13) is before
+
+
+@pytest.mark.parametrize(("opset", "needed", "result"), [(9, 7, 11), (11, 13, 13), (7, 7, 11)])
+def test_an_old_graph_is_raised_to_what_is_needed(opset, needed, result):
+    after = raise_opset(graph(opset), needed)
+    assert after.opset == result
+    assert after.proto.ir_version >= 6
+
+
+def test_what_cannot_be_converted_stays_unless_a_kernel_needs_it(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no adapter")
+
+    monkeypatch.setattr("onnx.version_converter.convert_version", fail)
+    before = graph(9)
+    assert raise_opset(before, 7) is before
+    with pytest.raises(ExportError, match=r"need opset 13, the model has 9 .*no adapter"):
+        raise_opset(before, 13)

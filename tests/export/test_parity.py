@@ -1,0 +1,65 @@
+"""Verification accepts what agrees and names the first value that does not."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from toolchain.errors import ExportError
+from toolchain.export import verify, write_model
+
+TEXT = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N, 8] x) => (float[N, 8] y, float[N, 8] z) {
+  [first] h = MatMul (x, w1)
+  [act] r = Relu (h)
+  [second] y = MatMul (r, w2)
+  [third] z = Relu (y)
+}
+"""
+SHAPES = {"w1": (8, 8), "w2": (8, 8)}
+
+
+def batch(seed: int) -> dict[str, np.ndarray]:
+    return {"x": np.random.default_rng(seed).standard_normal((4, 8)).astype(np.float32)}
+
+
+def spoiled(proto: onnx.ModelProto, name: str) -> bytes:
+    for tensor in proto.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.1), name))
+    return proto.SerializeToString()
+
+
+def test_a_true_copy_is_within_a_tight_tolerance(build, tmp_path):
+    module = build(TEXT, SHAPES)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(write_model(module, {}).proto.SerializeToString())
+    parity = verify(path, module, [batch(1), batch(2)])
+    assert [item.name for item in parity.outputs] == ["y", "z"]
+    assert parity.max_abs_error < 0.01 * parity.tolerance
+
+
+@pytest.mark.parametrize(("name", "value", "node"), [("w1", "h", "first"), ("w2", "y", "second")])
+def test_the_first_diverging_value_is_named(build, name, value, node):
+    module = build(TEXT, SHAPES)
+    data = spoiled(write_model(module, {}).proto, name)
+    with pytest.raises(ExportError, match=f"first value that diverges is '{value}', made by MatMul node '{node}'"):
+        verify(data, module, [batch(1)])
+
+
+def test_nan_is_never_within_the_tolerance(build):
+    module = build(TEXT, SHAPES)
+    proto = write_model(module, {}).proto
+    broken = numpy_helper.to_array(proto.graph.initializer[1]).copy()
+    broken[0, 0] = np.nan
+    proto.graph.initializer[1].CopyFrom(numpy_helper.from_array(broken, "w2"))
+    with pytest.raises(ExportError, match="'y'"):
+        verify(proto.SerializeToString(), module, [batch(1)])
+
+
+def test_the_module_keeps_its_mode(build):
+    module = build(TEXT, SHAPES)
+    module.train()
+    verify(write_model(module, {}).proto.SerializeToString(), module, [batch(1)])
+    assert module.training
