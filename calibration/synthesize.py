@@ -88,8 +88,7 @@ def _effort(module: OnnxModule, signals: Sequence[Signal], inputs: dict[str, Ten
     wanted = {item.value for item in stored} | {node.outputs[0] for node in layers}
     wanted |= {value.name for value in module.graph.outputs}
     try:
-        with torch.no_grad():
-            values = module.run({name: tensor[:1] for name, tensor in inputs.items()}, sorted(wanted))
+        values = _try(module, inputs, 1, wanted)
     except ModelError as error:
         shapes = ", ".join(f"{signal.name}{[1, *signal.shape]}" for signal in signals)
         raise DataError(
@@ -106,9 +105,19 @@ def _effort(module: OnnxModule, signals: Sequence[Signal], inputs: dict[str, Ten
             work += output.numel() * weight.size // output.shape[1 if node.op == "Conv" else -1]
     elements = sum(values[item.value].numel() for item in stored)
     batch = min(max(_MEMORY // (elements * _BYTES_PER_ELEMENT), _MIN_BATCH), _MAX_BATCH)
+    try:
+        _try(module, inputs, 2, {item.value for item in stored})
+    except ModelError:
+        batch = 1  # a model of a fixed batch size: each sample is fitted to the statistics by itself
     samples = min(count, max(int(_COMPUTE // (work * _MIN_STEPS + 1)), _MIN_FITTED))
     steps = min(max(int(_COMPUTE // (work * samples + 1)), _MIN_STEPS), _MAX_STEPS)
     return _Effort(stored, moving, samples, batch, steps)
+
+
+def _try(module: OnnxModule, inputs: dict[str, Tensor], count: int, wanted: set[str]) -> dict[str, Tensor]:
+    with torch.no_grad():
+        part = {name: tensor[:count].to(module.device) for name, tensor in inputs.items()}
+        return module.run(part, sorted(wanted))
 
 
 def _scale(module: OnnxModule, effort: _Effort, signals: Sequence[Signal], inputs: dict[str, Tensor]) -> None:
@@ -118,7 +127,7 @@ def _scale(module: OnnxModule, effort: _Effort, signals: Sequence[Signal], input
         for signal in signals
         if signal.name in effort.moving
     }
-    batch = {name: tensor[:_SCALE_SAMPLES].to(module.device) for name, tensor in inputs.items()}
+    batch = {name: tensor[: min(_SCALE_SAMPLES, effort.batch)].to(module.device) for name, tensor in inputs.items()}
     first = effort.stored[:1]  # what a node deep in the network reads says little about the range of the inputs
     for name, (gain, offset) in match_scale(module, first, batch, channels, _SCALE_STEPS).items():
         inputs[name].mul_(gain.cpu()).add_(offset.cpu())

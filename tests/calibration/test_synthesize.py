@@ -102,6 +102,23 @@ def test_a_model_too_large_to_fit_all_gets_mirrored_and_shifted_copies(network, 
     assert deviation(network, torch.from_numpy(images[32:])) < 0.5 * deviation(network, white_noise((48, 3, 16, 16)))
 
 
+def test_a_model_of_batch_size_one_is_fitted_sample_by_sample(graph_of):
+    graph = graph_of(
+        """g (float[1, 3, 8, 8] x) => (float[1, 192] y) {
+            r = Reshape(x, shape)
+            n = BatchNormalization(r, s, b, m, v)
+            y = Flatten(n)
+        }""",
+        shape=np.array([1, 3, 64]),
+        s=np.ones(3, np.float32),
+        b=np.zeros(3, np.float32),
+        m=np.array([1, 2, 3], np.float32),
+        v=np.ones(3, np.float32),
+    )
+    data = synthesize(OnnxModule(graph), 4, seed=0)
+    np.testing.assert_allclose(data.inputs["x"].mean((0, 2, 3)), [1, 2, 3], atol=0.2)
+
+
 def test_a_transformers_ids_and_masks_have_the_models_types_and_ranges(graph_of):
     graph = graph_of(
         """g (int64[N, S] input_ids, int64[N, S] attention_mask) => (float[N, S, 4] y) {
