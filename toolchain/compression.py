@@ -13,6 +13,7 @@ from passes.constraints import Budget, Levels, LevelTarget, levels_for
 from passes.finetune import FinetuneStage
 from passes.prune import Prune
 from passes.quantize import Quantize
+from passes.rounding import round_biases
 from passes.training import Allowance, Trainer, train
 from toolchain.amounts import QuantSpec
 from toolchain.export import KernelChoice, activation_values, choose_kernels
@@ -102,6 +103,7 @@ def run_passes(plan: Plan, trainer: Trainer, sample: Mapping[str, np.ndarray], d
         done.add(quantize.run(trainer, deadline.take(quant_share * admm_share)))
         done.kernels = _kernels(plan, trainer, sample)
         done.log.extend(_train_in_grid(trainer, quantize.constraint, deadline.take(quant_share * (1 - admm_share))))
+        round_biases(trainer.module)
     return done
 
 

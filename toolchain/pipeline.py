@@ -133,7 +133,9 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         plan=describe_plan(plan),
         seed=plan.train.seed,
         size=size_section(source, target),
-        weights=weights_section(module, written.tensors),
+        weights=weights_section(
+            module, written.tensors, {node: kernel.reason for node, kernel in done.kernels.items()}
+        ),
         quality=quality_section(source, target, workload.split.evaluation, plan.export.threads),
         latency=measure_latency(source, target, sample, plan.export.threads),
         parity=asdict(parity),

@@ -70,3 +70,11 @@ def test_a_model_whose_weights_are_all_zero_has_no_ratio(module):
 )
 def test_structure_says_how_the_zeros_lie(values, expected):
     assert structure(torch.tensor(values), axis=0) == expected
+
+
+def test_a_row_says_why_its_node_has_its_kernel(module):
+    node = module.graph.nodes[0].name
+
+    first, second = weights_section(module, {}, {node: "int8 2x faster than float"})["tensors"]
+
+    assert (first["kernel_reason"], second["kernel_reason"]) == ("int8 2x faster than float", "")

@@ -55,6 +55,7 @@ SCHEMA: Mapping[str, Any] = {
                 "structure": str,
                 "encoding": str,
                 "kernel": str,
+                "kernel_reason": str,
                 "bytes": int,
             }
         ],

@@ -26,20 +26,23 @@ class Stored(Protocol):
         """Bytes in the file of everything that rebuilds the tensor."""
 
 
-def weights_section(module: OnnxModule, stored: Mapping[str, Stored]) -> dict[str, Any]:
+def weights_section(
+    module: OnnxModule, stored: Mapping[str, Stored], reasons: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the report's ``weights`` section over all prunable tensors.
 
     Args:
         module: the compressed model; its ``graph`` still holds the original values.
         stored: how each tensor that the exporter wrote lies in the file, by initializer name; a tensor that is absent
             lies there as it was, dense and in float.
+        reasons: why a node has the kernel that it has, by node name.
 
     Returns:
         ``total`` weights, ``nonzero`` after and ``nonzero_original`` before, ``ratio`` = total / nonzero,
         ``bits_per_weight`` = bits in the file per original weight, and a row per tensor.
     """
     prunable = [weight for weight in find_weights(module.graph) if not weight.reason]
-    rows = [_row(weight, module, stored.get(weight.name)) for weight in prunable]
+    rows = [_row(weight, module, stored.get(weight.name)) | _why(weight, reasons or {}) for weight in prunable]
     total, nonzero = sum(row["size"] for row in rows), sum(row["nonzero"] for row in rows)
     return {
         "total": total,
@@ -67,6 +70,11 @@ def _row(weight: Weight, module: OnnxModule, stored: Stored | None) -> dict[str,
         "kernel": stored.kernel if stored else "float",
         "bytes": stored.bytes if stored else values.element_size() * weight.size,
     }
+
+
+def _why(weight: Weight, reasons: Mapping[str, str]) -> dict[str, str]:
+    said = [reasons[node] for node in weight.nodes if reasons.get(node)]
+    return {"kernel_reason": "; ".join(dict.fromkeys(said))}
 
 
 def structure(values: Tensor, axis: int | None) -> str:

@@ -1,0 +1,29 @@
+import numpy as np
+import onnx.parser
+import torch
+
+from passes.rounding import round_biases
+from toolchain.formats import Grid, TensorFormat
+from toolchain.graph import load_graph
+from toolchain.module import OnnxModule
+
+TWO_LAYERS = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 2] x) => (float[N, 2] y)
+  <float[2, 2] w1 = {1, -1, 1, 1}, float[2] b1 = {0.1, 70000}, float[2, 2] w2 = {1, -1, 1, 1},
+   float[2] b2 = {0.1, 0.2}, float[2, 2] w3 = {1, -1, 1, 1}, float[2] b3 = {0.1, 0.3}> {
+  h = Gemm(x, w1, b1)
+  i = Gemm(h, w2, b2)
+  y = Gemm(i, w3, b3)
+}
+"""
+
+
+def test_only_biases_of_quantized_layers_that_fit_float16_are_rounded():
+    module = OnnxModule(load_graph(onnx.parser.parse_model(TWO_LAYERS)))
+    for name in ("w1", "w2"):
+        module.formats[name] = TensorFormat(grid=Grid((-1, 1), torch.tensor(1.0)))
+    assert round_biases(module) == ("b2",)
+    assert module.tensor("b1").tolist() == [np.float32(0.1), 70000.0]
+    assert module.tensor("b2").tolist() == [np.float16(0.1), np.float16(0.2)]
+    assert module.tensor("b3").tolist() == [np.float32(0.1), np.float32(0.3)]
