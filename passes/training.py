@@ -232,7 +232,7 @@ def train(trainer: Trainer, stage: Stage, allowance: Allowance) -> list[LogEntry
             _stop(trainer, stage, best, step)
         average = loss if step == 0 else 0.98 * average + 0.02 * loss
         stage.after_step(step, done, optimizer)
-        trainer.progress.update(done, {"loss": average, **stage.figures()})
+        trainer.progress.update(done, {"loss": average, **_accuracy(log), **stage.figures()})
     if best is not None:
         best.restore(trainer.module)
     trainer.module.eval()
@@ -244,6 +244,11 @@ def learning_rate_at(done: float) -> float:
     if done < WARM_UP:
         return 0.1 + 0.9 * done / WARM_UP
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
+
+
+def _accuracy(log: list[LogEntry]) -> LogEntry:
+    """Return the accuracy that the last evaluation found, where there are labels."""
+    return {"accuracy": log[-1]["selection_accuracy"]} if log and "selection_accuracy" in log[-1] else {}
 
 
 def _is_due(trainer: Trainer, steps: int, advance: float) -> bool:

@@ -54,7 +54,8 @@ class NullProgress:
 class Clock:
     """Time left of the phase, and of the whole job as long as every phase has had a weight.
 
-    Both by proportion: what took ``t`` seconds for the part ``p`` takes ``t * (1 - p) / p`` more.
+    Of the phase by proportion: what took ``t`` seconds for the part ``p`` takes ``t * (1 - p) / p`` more. Phases to come
+    take as long per weight as this one, and not as long as those before: loading is no guide to how fast training goes.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -88,9 +89,11 @@ class Clock:
 
     def job_left(self) -> float | None:
         """Return the seconds that the whole job still takes; None where that is not known."""
-        if self._finished is None or self._weight is None:
+        left = self.phase_left()
+        if self._finished is None or not self._weight or left is None:
             return None
-        return _proportion(self.elapsed(), min(self._finished + self._weight * self._done, 1.0))
+        to_come = max(0.0, 1 - self._finished - self._weight)
+        return left + (self.phase_elapsed() + left) * to_come / self._weight
 
 
 class PlainProgress:
