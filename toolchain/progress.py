@@ -54,8 +54,8 @@ class NullProgress:
 class Clock:
     """Time left of the phase, and of the whole job as long as every phase has had a weight.
 
-    Of the phase by proportion: what took ``t`` seconds for the part ``p`` takes ``t * (1 - p) / p`` more. Phases to come
-    take as long per weight as this one, and not as long as those before: loading is no guide to how fast training goes.
+    Of the phase by proportion: what took ``t`` seconds for the part ``p`` takes ``t * (1 - p) / p`` more. Phases to
+    come take as long per weight as this one, not as those before: loading is no guide to how fast training goes.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
