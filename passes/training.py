@@ -105,9 +105,15 @@ class Trainer:
     progress: Progress
     _targets: list[dict[str, Tensor]] = field(default_factory=list)
 
+    @property
+    def portion(self) -> int | None:
+        """How many samples the model insists on at a time; a batch is then made of several portions."""
+        return self.module.graph.batch_size
+
     def batches(self) -> Iterator[Batch]:
         """Yield training batches for ever, every sample at most once per epoch."""
-        size = min(self.batch_size, len(self.data))
+        portion = self.portion or 1
+        size = max(portion, min(self.batch_size, len(self.data)) // portion * portion)
         while True:
             order = self.rng.permutation(len(self.data))
             for start in range(0, len(order) - size + 1, size):
@@ -131,7 +137,11 @@ class Trainer:
         """Return the score on the selection data of the module as it is."""
         self.module.eval()
         loss, hits = 0.0, 0
-        for number, batch in enumerate(self.selection.batches(EVALUATION_BATCH)):
+        count = 0
+        for number, batch in enumerate(self.selection.batches(self.portion or EVALUATION_BATCH)):
+            if self.portion is not None and len(batch) < self.portion:
+                break  # a rest that the model does not accept
+            count += len(batch)
             inputs, labels = self.tensors(batch)
             if number == len(self._targets):
                 self._targets.append(self.teacher(inputs))
@@ -140,7 +150,7 @@ class Trainer:
             if labels is not None and self.objective.classes:
                 hits += correct(outputs[self.objective.classes], labels)
         labelled = self.selection.labels is not None and self.objective.classes is not None
-        return Score(hits / len(self.selection) if labelled else None, loss / len(self.selection))
+        return Score(hits / count if labelled else None, loss / count)
 
     def settle(self) -> Score:
         """Re-estimate BatchNormalization's statistics for the weights as they are, if that helps; return the score."""
@@ -263,14 +273,21 @@ def _is_due(trainer: Trainer, steps: int, advance: float) -> bool:
 def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Batch) -> float:
     trainer.module.train(trainer.moves_normalization)
     inputs, labels = trainer.tensors(batch)
-    with torch.no_grad():
-        targets = trainer.teacher(inputs)
-    loss = trainer.objective.loss(trainer.module(inputs), targets, labels)
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    total = 0.0
+    portion = trainer.portion or len(batch)
+    for start in range(0, len(batch), portion):  # gradients add up where the model takes few samples at a time
+        part = slice(start, start + portion)
+        some = {name: value[part] for name, value in inputs.items()}
+        with torch.no_grad():
+            targets = trainer.teacher(some)
+        loss = trainer.objective.loss(trainer.module(some), targets, None if labels is None else labels[part])
+        loss = loss * (portion / len(batch))
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
     stage.after_backward()
     optimizer.step()
-    return float(loss.detach())
+    return total
 
 
 def _evaluate(trainer: Trainer, stage: Stage, best: Best | None, log: list[LogEntry], at: LogEntry) -> Best | None:

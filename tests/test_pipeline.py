@@ -121,6 +121,15 @@ def test_several_inputs_and_outputs_are_distilled_together(tmp_path):
     assert all(row["cosine"] > 0.9 for row in result.report["quality"]["fidelity"].values())
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_model_with_a_fixed_batch_size_is_trained_in_portions(data, tmp_path, size):
+    model = write(CONVOLUTIONAL.replace("float[N,", f"float[{size},"), tmp_path / "fixed.onnx")
+    result = compress(model, prune="2x", quant="8bit", data=data, epochs=2, output=tmp_path / "small.onnx")
+    assert result.report["latency"][0]["batch"] == size
+    assert result.report["quality"]["samples"] == 60
+    assert result.report["weights"]["nonzero"] == 292
+
+
 def test_epochs_and_seed_give_the_same_file_twice(model, data, tmp_path):
     (tmp_path / "recipe.toml").write_text('[export]\nkernel = "float"\n')  # the fastest kernel is measured, so may vary
     files = [tmp_path / "a.onnx", tmp_path / "b.onnx"]

@@ -145,8 +145,9 @@ def _kernels(plan: Plan, trainer: Trainer, sample: Mapping[str, np.ndarray]) -> 
     kernels = choose_kernels(module, sample, plan.export.threads, plan.export.kernel)
     names = activation_values(module.graph, {node: choice.kernel for node, choice in kernels.items()})
     if names:
-        options = plan.calibration
-        grids = collect_grids(module, names, trainer.data, options.observer, samples=options.samples)
+        options, size = plan.calibration, trainer.portion or 16
+        samples = max(size, min(options.samples, len(trainer.data)) // size * size)
+        grids = collect_grids(module, names, trainer.data, options.observer, size, samples)
         module.formats.update({name: TensorFormat(grid=grid) for name, grid in grids.items()})
     return kernels
 

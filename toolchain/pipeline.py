@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from toolchain.workload import Workload, load_workload
 LEARNING_RATE = 2e-3
 RESERVE = 0.12  # part of a time budget kept for choosing kernels, export and measuring
 LONGEST_RESERVE = 90.0
+SMALLEST_NORM = 16  # samples at a time from which batch statistics mean something
 PARITY_BATCHES = 4
 PARITY_BATCH = 16
 
@@ -172,7 +174,7 @@ def _trainer(plan: Plan, module: OnnxModule, teacher: OnnxModule, workload: Work
         batch_size=plan.train.batch_size,
         learning_rate=plan.train.learning_rate or LEARNING_RATE,
         augment=movable and can_shift(shape),
-        moves_normalization=parts.train.kind != "synthetic",
+        moves_normalization=parts.train.kind != "synthetic" and (graph.batch_size or SMALLEST_NORM) >= SMALLEST_NORM,
         rng=np.random.default_rng(plan.train.seed),
         progress=progress,
     )
@@ -180,8 +182,7 @@ def _trainer(plan: Plan, module: OnnxModule, teacher: OnnxModule, workload: Work
 
 def _first(data: Dataset, graph: Graph, count: int) -> dict[str, np.ndarray]:
     """Return the first samples as one batch: ``count`` of them, or what the model's fixed batch dimension says."""
-    fixed = [value.shape[0] for value in graph.inputs if value.shape and isinstance(value.shape[0], int)]
-    return data.batch(np.arange(min(len(data), fixed[0] if fixed else count))).inputs
+    return data.batch(np.arange(min(len(data), graph.batch_size or count))).inputs
 
 
 def _export(module: OnnxModule, done: Compression, data: Dataset, target: Path) -> tuple[WrittenModel, Parity]:
@@ -192,10 +193,8 @@ def _export(module: OnnxModule, done: Compression, data: Dataset, target: Path) 
         draft = Path(folder) / target.name
         save_proto(written.proto, draft)
         check_folded(draft)
-        batches = [
-            _first(data.subset(np.arange(start, len(data))), module.graph, PARITY_BATCH)
-            for start in range(0, min(len(data), PARITY_BATCHES * PARITY_BATCH), PARITY_BATCH)
-        ]
-        parity = verify(draft, module, batches)
+        size = module.graph.batch_size or min(len(data), PARITY_BATCH)
+        whole = (batch.inputs for batch in data.batches(size) if len(batch) == size)
+        parity = verify(draft, module, islice(whole, PARITY_BATCHES))
     save_proto(written.proto, target)
     return written, parity

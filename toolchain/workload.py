@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from calibration.data import Dataset, LoadedData, Preprocessing, Split, check_labels, load_data, split
 from calibration.synthesize import synthesize
@@ -57,7 +58,8 @@ def load_workload(
         source = load_data(data, graph, preprocessing)
         notes += source.notes
     parts = split(source, judged, seed)
-    for part in (parts.train, parts.evaluation):
+    for part in (parts.train, parts.selection, parts.evaluation):
+        _check_size(part, graph)
         _check_classes(part, module)
     parts = replace(
         parts,
@@ -77,6 +79,14 @@ def _synthetic_count(graph: Graph) -> int:
     return int(np.clip(SYNTHETIC_BYTES // max(1, per_sample), 16, SYNTHETIC_SAMPLES))
 
 
+def _check_size(data: Dataset, graph: Graph) -> None:
+    if len(data) < (graph.batch_size or 1):
+        raise DataError(
+            f"the model takes {graph.batch_size} samples at a time, and a part of {data.source} has only {len(data)}",
+            hint="give more data, or export the model with an open batch dimension",
+        )
+
+
 def _check_classes(data: Dataset, module: OnnxModule) -> None:
     """Check that every label names a class of the model's class output."""
     if data.labels is None:
@@ -87,5 +97,6 @@ def _check_classes(data: Dataset, module: OnnxModule) -> None:
             f"{data.source} has labels, but no output of the model holds class scores [N, classes]",
             hint="leave the labels out: the original model then teaches on every output",
         )
-    scores = module.run(data.batch(np.arange(1)).inputs, [name])[name]
+    with torch.no_grad():
+        scores = module.run(data.batch(np.arange(module.graph.batch_size or 1)).inputs, [name])[name]
     check_labels(data.labels, scores.shape[1])

@@ -36,16 +36,16 @@ def trainer():
     return make_trainer(learning_rate=5e-3)
 
 
-def make_trainer(learning_rate, scale=1.0):
-    proto = onnx.parser.parse_model(PERCEPTRON)
+def make_trainer(learning_rate, batch="N"):
+    proto = onnx.parser.parse_model(PERCEPTRON.replace("float[N,", f"float[{batch},"))
     rng = np.random.default_rng(0)
     for name, shape in {"w1": (16, 6), "b1": (16,), "w2": (3, 16)}.items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(rng.normal(0, 0.6, shape).astype(np.float32), name))
     graph = load_graph(proto)
-    x = (rng.normal(size=(400, 6)) * scale).astype(np.float32)
+    x = rng.normal(size=(400, 6)).astype(np.float32)
     teacher = OnnxModule(graph).eval()
     with torch.no_grad():
-        labels = teacher({"x": x})["y"].argmax(1).numpy().astype(np.int64)
+        labels = OnnxModule(graph)({"x": x})["y"].argmax(1).numpy().astype(np.int64)
     data = Dataset({"x": x}, labels, Preprocessing(), "task", "random points")
     return Trainer(
         module=OnnxModule(graph),
@@ -137,6 +137,16 @@ def test_a_time_allowance_ends_the_phase(trainer):
     log = train(trainer, FinetuneStage("finetune", trainer.module), Allowance(seconds=0.3))
     assert log[-1]["done"] == 1
     assert log[-1]["step"] > 0
+
+
+def test_portions_of_a_batch_add_up_to_the_gradient_of_the_whole():
+    gradients = []
+    for declared in ("N", "8"):
+        trainer = make_trainer(learning_rate=5e-3, batch=declared)
+        stage = FinetuneStage("finetune", trainer.module)
+        train(trainer, stage, Allowance(steps=1))
+        gradients.append(trainer.module.tensor("w1").detach().clone())
+    assert torch.allclose(*gradients, atol=1e-6)
 
 
 def test_the_first_limit_reached_ends_a_phase():

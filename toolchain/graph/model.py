@@ -74,6 +74,12 @@ class Graph:
         """Version of the ai.onnx operator set."""
         return self.opsets[""]
 
+    @property
+    def batch_size(self) -> int | None:
+        """How many samples the inputs insist on at a time; None where their first dimension is open."""
+        leading = [value.shape[0] for value in self.inputs if value.shape]
+        return next((size for size in leading if isinstance(size, int)), None)
+
     def consumers(self) -> dict[str, list[tuple[Node, int]]]:
         """Return, for every value name, the nodes that read it and at which input position."""
         found: dict[str, list[tuple[Node, int]]] = {}
