@@ -70,9 +70,8 @@ class Admm:
 
         A scaled dual is the multiplier divided by rho: when rho grows, U shrinks by the same factor.
         """
-        if self.rho > 0:
-            for dual in self.u.values():
-                dual.mul_(min(1.0, self.rho / max(rho, 1e-12)))
+        for dual in self.u.values():
+            dual.mul_(min(1.0, self.rho / max(rho, 1e-12)))
         self.rho = rho
         shifted = {name: weight + self.u[name] for name, weight in weights.items()}
         self.formats = constraint.fit(shifted, fixed, curvature)

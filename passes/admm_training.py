@@ -57,6 +57,8 @@ class AdmmStage(Stage):
     constraint_at: Callable[[float], Constraint]
     penalty: Penalty
     fixed: dict[str, TensorFormat] = field(init=False)
+    frozen: dict[nn.Parameter, Tensor] = field(init=False)
+    kept: int = field(init=False)
     weights: dict[str, nn.Parameter] = field(init=False)
     admm: Admm = field(init=False)
     residuals: Residuals = field(default_factory=lambda: Residuals(0.0, 0.0))
@@ -67,18 +69,20 @@ class AdmmStage(Stage):
         every = self.module.weights()
         self.weights = {name: every[name] for name in self.names}
         self.fixed = {name: self.module.formats[name] for name in self.names if name in self.module.formats}
+        masks = {name: earlier.mask for name, earlier in self.module.formats.items() if name in every}
+        self.frozen = {every[name]: mask for name, mask in masks.items() if mask is not None}
         self.admm = Admm.start(self.weights, self.constraint_at(0.0), self.fixed, self.curvature)
+        self.kept = self._count()
 
     def parameters(self) -> list[Tensor]:
         """All trainable weights: biases and norms move along."""
         return list(self.module.parameters())
 
     def after_backward(self) -> None:
-        """Keep pruned weights at zero: masked ADMM (arXiv 1903.09769, section 3)."""
-        for name, earlier in self.fixed.items():
-            gradient = self.weights[name].grad
-            if earlier.mask is not None and gradient is not None:
-                gradient.mul_(earlier.mask)
+        """Keep pruned weights at zero, of all tensors: masked ADMM (arXiv 1903.09769, section 3)."""
+        for weight, mask in self.frozen.items():
+            if weight.grad is not None:
+                weight.grad.mul_(mask)
 
     def after_step(self, step: int, done: float, optimizer: torch.optim.Adam) -> None:
         """Pull towards Z; every few steps update Z and U."""
@@ -86,9 +90,15 @@ class AdmmStage(Stage):
         self.admm.pull(self.weights, rho)
         if step % self.penalty.update_every == 0:
             # Adam's second moment is the mean squared gradient: a diagonal estimate of the Fisher information.
-            self.curvature = {name: optimizer.state[weight]["exp_avg_sq"] for name, weight in self.weights.items()}
+            # A weight that no output depends on has none, and is worth nothing.
+            state = optimizer.state
+            self.curvature = {
+                name: state[weight]["exp_avg_sq"] if weight in state else torch.zeros_like(weight)
+                for name, weight in self.weights.items()
+            }
             constraint = self.constraint_at(self.penalty.tightening(done))
             self.residuals = self.admm.update(self.weights, constraint, self.fixed, self.curvature, rho)
+            self.kept = self._count()
 
     @contextmanager
     def feasible(self, done: float) -> Iterator[bool]:
@@ -96,20 +106,22 @@ class AdmmStage(Stage):
         saved = {key: value.clone() for key, value in self.module.state_dict().items()}
         formats = dict(self.module.formats)
         with torch.no_grad():
+            # The support is the one that ADMM has settled on, W + U; the values are those that were trained.
             shifted = {name: weight + self.admm.u[name] for name, weight in self.weights.items()}
             chosen = self.constraint_at(self.penalty.tightening(done)).fit(shifted, self.fixed, self.curvature)
             for name, weight in self.weights.items():
                 weight.copy_(chosen[name].project(weight))
         self.module.formats.update(chosen)
-        yield done >= self.penalty.settled
-        self.module.load_state_dict(saved)
-        self.module.formats.clear()
-        self.module.formats.update(formats)
+        try:
+            yield done >= self.penalty.settled
+        finally:
+            self.module.load_state_dict(saved)
+            self.module.formats.clear()
+            self.module.formats.update(formats)
+
+    def _count(self) -> int:
+        return sum(int(torch.count_nonzero(z)) for z in self.admm.z.values())
 
     def figures(self) -> LogEntry:
         """Return the kept weights and the residuals."""
-        kept = sum(
-            int(fmt.mask.sum()) if fmt.mask is not None else self.weights[name].numel()
-            for name, fmt in self.admm.formats.items()
-        )
-        return {"kept": kept, "primal": self.residuals.primal, "dual": self.residuals.dual}
+        return {"kept": self.kept, "primal": self.residuals.primal, "dual": self.residuals.dual}

@@ -2,11 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from toolchain.formats import TensorFormat
+
+if TYPE_CHECKING:
+    from passes.training import Allowance, Trainer
 
 Tensors = Mapping[str, Tensor]
 Formats = Mapping[str, TensorFormat]
@@ -37,10 +41,20 @@ class PassResult:
 
     Attributes:
         changed: names of the tensors whose format it set.
-        skipped: why it left a target alone, by name.
         log: one entry per interim evaluation: phase, step, loss, residuals, kept weights and so on; JSON-able.
     """
 
     changed: tuple[str, ...]
-    skipped: Mapping[str, str] = field(default_factory=dict)
     log: tuple[Mapping[str, float | int | str], ...] = ()
+
+
+class Pass(ABC):
+    """Changes the weights and formats of a model; its options are its fields."""
+
+    @abstractmethod
+    def run(self, trainer: "Trainer", allowance: "Allowance") -> PassResult:
+        """Change ``trainer.module`` in place, training no longer than the allowance.
+
+        Formats change on the pass's targets alone, what earlier passes fixed stays, and every weight lies in its format
+        afterwards.
+        """

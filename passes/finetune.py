@@ -31,6 +31,7 @@ class FinetuneStage(Stage):
     frozen_from: float = 0.6
     weights: dict[str, nn.Parameter] = field(init=False)
     latent: dict[str, nn.Parameter] = field(init=False)
+    kept: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Start from the module's weights."""
@@ -38,6 +39,7 @@ class FinetuneStage(Stage):
         self.weights = {name: every[name] for name in self.module.formats if name in every}
         self.latent = {name: nn.Parameter(weight.detach().clone()) for name, weight in self.weights.items()}
         self._project()
+        self.kept = self._count()
 
     def parameters(self) -> list[Tensor]:
         """The latent weights, and every parameter that has no format."""
@@ -56,6 +58,11 @@ class FinetuneStage(Stage):
         if self.refit is not None and done < self.frozen_from and step % self.refit_every == 0:
             self.module.formats.update(self.refit.fit(self.latent, self.module.formats, {}))
         self._project()
+        if step % self.refit_every == 0:
+            self.kept = self._count()
+
+    def _count(self) -> int:
+        return sum(int(torch.count_nonzero(weight)) for weight in self.weights.values())
 
     @torch.no_grad()
     def _project(self) -> None:
@@ -67,11 +74,6 @@ class FinetuneStage(Stage):
         """Yield True: the module always lies in its formats."""
         yield True
 
-    @torch.no_grad()
     def figures(self) -> LogEntry:
-        """Return how many weights are not zero and how far the latent weights are from their formats."""
-        kept = sum(
-            int(mask.sum()) if (mask := self.module.formats[name].mask) is not None else weight.numel()
-            for name, weight in self.weights.items()
-        )
-        return {"kept": kept}
+        """Return how many weights of the tensors that have a format are not zero."""
+        return {"kept": self.kept}

@@ -21,7 +21,7 @@ def normalizations(module: OnnxModule) -> list[Node]:
 
 @torch.no_grad()
 def reestimate_normalization(module: OnnxModule, batches: Iterable[Mapping[str, Tensor]]) -> None:
-    """Set every running mean and variance to that of the given batches, with the weights as they are.
+    """Set every running mean and variance to that of the given batches together, with the weights as they are.
 
     Compression moves the statistics; without this step accuracy that the weights still have is lost. Upstream layers
     normalise by batch statistics meanwhile, so that all layers are estimated in one pass over the batches.
@@ -37,9 +37,9 @@ def reestimate_normalization(module: OnnxModule, batches: Iterable[Mapping[str, 
         for node in nodes:
             value = values[node.inputs[0]]
             dims = [dim for dim in range(value.ndim) if dim != 1]
-            mean, square = value.mean(dims), value.square().mean(dims)
-            total = sums.get(node.name, (torch.zeros_like(mean), torch.zeros_like(square)))
-            sums[node.name] = (total[0] + mean, total[1] + square)
+            var, mean = torch.var_mean(value.double(), dims, correction=0)
+            total = sums.get(node.name, (torch.zeros_like(mean), torch.zeros_like(mean)))
+            sums[node.name] = (total[0] + mean, total[1] + var + mean.square())
         count += 1
     module.eval()
     for node in nodes:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from passes.admm_training import AdmmStage, Penalty
-from passes.base import PassResult
+from passes.base import Pass, PassResult
 from passes.constraints import Budget, TopK, progressive
 from passes.finetune import FinetuneStage
 from passes.projection import project_onto
@@ -11,7 +11,7 @@ from passes.training import Allowance, Trainer, train
 
 
 @dataclass(frozen=True)
-class Prune:
+class Prune(Pass):
     """Prunes to exact counts of kept weights.
 
     Attributes:

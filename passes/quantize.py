@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from passes.admm_training import AdmmStage, Penalty
-from passes.base import PassResult
+from passes.base import Pass, PassResult
 from passes.constraints import Levels, LevelTarget
 from passes.projection import project_onto
 from passes.training import Allowance, Trainer, train
 
 
 @dataclass(frozen=True)
-class Quantize:
+class Quantize(Pass):
     """Moves weights onto grids of integer levels; masks of earlier passes stay.
 
     Attributes:

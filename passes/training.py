@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from toolchain.progress import Progress
 
 EVALUATIONS = 12  # interim evaluations per phase, at most
 EVALUATION_SHARE = 0.2  # of the training between two evaluations that an evaluation may cost
-EVALUATION_BATCH = 500
+TARGET_BYTES = 256 * 2**20  # of the teacher's outputs on the selection data that are kept
 NORMALIZATION_BATCHES = 40  # batches that BatchNormalization statistics are re-estimated from
 WARM_UP = 0.1  # of a phase, in which the learning rate rises
 
@@ -52,7 +53,7 @@ class Allowance:
     @property
     def is_empty(self) -> bool:
         """Whether there is no training at all."""
-        return self.steps == 0
+        return self.steps == 0 or (self.seconds is not None and self.seconds <= 0)
 
     def share(self, fraction: float) -> "Allowance":
         """Return that fraction of this allowance."""
@@ -103,7 +104,8 @@ class Trainer:
     moves_normalization: bool
     rng: np.random.Generator
     progress: Progress
-    _targets: list[dict[str, Tensor]] = field(default_factory=list)
+    _targets: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    _target_bytes: int = 0
 
     @property
     def portion(self) -> int | None:
@@ -138,19 +140,28 @@ class Trainer:
         self.module.eval()
         loss, hits = 0.0, 0
         count = 0
-        for number, batch in enumerate(self.selection.batches(self.portion or EVALUATION_BATCH)):
+        for number, batch in enumerate(self.selection.batches(self.portion or self.batch_size)):
             if self.portion is not None and len(batch) < self.portion:
                 break  # a rest that the model does not accept
             count += len(batch)
             inputs, labels = self.tensors(batch)
-            if number == len(self._targets):
-                self._targets.append(self.teacher(inputs))
-            outputs = self.module(inputs)
-            loss += float(self.objective.loss(outputs, self._targets[number], labels)) * len(batch)
+            outputs, targets = self.module(inputs), self._target(number, inputs)
+            loss += float(self.objective.loss(outputs, targets, labels)) * len(batch)
             if labels is not None and self.objective.classes:
                 hits += correct(outputs[self.objective.classes], labels)
         labelled = self.selection.labels is not None and self.objective.classes is not None
         return Score(hits / count if labelled else None, loss / count)
+
+    def _target(self, number: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the teacher's outputs on a selection batch, from memory where they fit there."""
+        found = self._targets.get(number)
+        if found is None:
+            found = self.teacher(inputs)
+            size = sum(value.numel() * value.element_size() for value in found.values())
+            if self._target_bytes + size <= TARGET_BYTES:
+                self._targets[number] = found
+                self._target_bytes += size
+        return found
 
     def settle(self) -> Score:
         """Re-estimate BatchNormalization's statistics for the weights as they are, if that helps; return the score."""
@@ -221,11 +232,13 @@ def train(trainer: Trainer, stage: Stage, allowance: Allowance) -> list[LogEntry
     """Train in ``stage`` for the allowance and leave the module at the best feasible state seen.
 
     Raises:
-        TrainingError: the loss is not finite; the module is left at the best state so far.
+        TrainingError: the loss or its gradient is not finite; the module is left at the best feasible state so far, or
+            as it was when the phase began.
     """
     trainer.progress.phase(stage.name, allowance.weight)
     optimizer = torch.optim.Adam(stage.parameters(), trainer.learning_rate)
     best: Best | None = None
+    start = Best.of(trainer.module, Score(None, math.inf))
     log: list[LogEntry] = []
     started, evaluated, average = time.monotonic(), (0, 0.0), 0.0
     for step, batch in enumerate(trainer.batches()):
@@ -233,13 +246,15 @@ def train(trainer: Trainer, stage: Stage, allowance: Allowance) -> list[LogEntry
         if step == 0 or done >= 1 or _is_due(trainer, step - evaluated[0], done - evaluated[1]):
             evaluated = step, done
             best = _evaluate(trainer, stage, best, log, {"step": step, "done": done, "loss": average})
+            if not math.isfinite(float(log[-1]["selection_loss"])):
+                _stop(trainer, stage, best or start, step)
         if done >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = trainer.learning_rate * learning_rate_at(done)
         loss = _step(trainer, stage, optimizer, batch)
         if not math.isfinite(loss):
-            _stop(trainer, stage, best, step)
+            _stop(trainer, stage, best or start, step)
         average = loss if step == 0 else 0.98 * average + 0.02 * loss
         stage.after_step(step, done, optimizer)
         trainer.progress.update(done, {"loss": average, **_accuracy(log), **stage.figures()})
@@ -271,6 +286,7 @@ def _is_due(trainer: Trainer, steps: int, advance: float) -> bool:
 
 
 def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Batch) -> float:
+    """Take one optimizer step and return the loss; NaN, and no step, where the gradient is not finite."""
     trainer.module.train(trainer.moves_normalization)
     inputs, labels = trainer.tensors(batch)
     optimizer.zero_grad()
@@ -286,6 +302,9 @@ def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Ba
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     stage.after_backward()
+    gradients = [tensor.grad for tensor in stage.parameters() if tensor.grad is not None]
+    if not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
+        return math.nan
     optimizer.step()
     return total
 
@@ -293,9 +312,7 @@ def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Ba
 def _evaluate(trainer: Trainer, stage: Stage, best: Best | None, log: list[LogEntry], at: LogEntry) -> Best | None:
     with stage.feasible(float(at["done"])) as keep:
         score = trainer.settle() if keep else trainer.evaluate()
-        if not math.isfinite(score.loss):
-            _stop(trainer, stage, best, int(at["step"]))
-        if keep and (best is None or score.better_than(best.score)):
+        if keep and math.isfinite(score.loss) and (best is None or score.better_than(best.score)):
             best = Best.of(trainer.module, score)
     entry: LogEntry = {"phase": stage.name, **at, "selection_loss": score.loss, **stage.figures()}
     if score.accuracy is not None:
@@ -304,13 +321,12 @@ def _evaluate(trainer: Trainer, stage: Stage, best: Best | None, log: list[LogEn
     return best
 
 
-def _stop(trainer: Trainer, stage: Stage, best: Best | None, step: int) -> None:
-    if best is not None:
-        best.restore(trainer.module)
+def _stop(trainer: Trainer, stage: Stage, last_good: Best, step: int) -> NoReturn:
     finite = all(bool(torch.isfinite(tensor).all()) for tensor in trainer.module.state_dict().values())
-    cause = "the learning rate is too high for this model" if finite else "the weights overflowed"
+    cause = "an output or a gradient of the model overflowed" if finite else "the weights overflowed"
+    last_good.restore(trainer.module)
     raise TrainingError(
-        f"the loss became NaN or infinite in phase {stage.name!r} at step {step}; {cause}",
+        f"the loss or its gradient became NaN or infinite in phase {stage.name!r} at step {step}; {cause}",
         hint=f"lower [train] learning_rate in a recipe (it was {trainer.learning_rate:g}), and check the data's scale "
         "(--mean, --std, --scale)",
     )

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from calibration.collect import collect_grids
 from passes.admm_training import Penalty
-from passes.base import PassResult
 from passes.constraints import Budget, Levels, LevelTarget, levels_for
 from passes.finetune import FinetuneStage
 from passes.prune import Prune
@@ -19,8 +19,10 @@ from toolchain.amounts import QuantSpec
 from toolchain.export import KernelChoice, activation_values, choose_kernels
 from toolchain.formats import TensorFormat
 from toolchain.graph import find_weights
+from toolchain.module import OnnxModule
 from toolchain.plan import Plan
 
+SPARSE = 0.1  # a tensor with this part of exact zeros was pruned; trained weights are hardly ever exactly zero
 DEFAULT_EPOCHS = 30
 DEFAULT_SECONDS = 600.0  # without --epochs and --budget, whichever ends first
 
@@ -60,17 +62,10 @@ class Compression:
     Attributes:
         kernels: the chosen kernel by node name.
         log: interim figures of all phases.
-        skipped: why a target was left alone, by tensor.
     """
 
     kernels: dict[str, KernelChoice] = field(default_factory=dict)
     log: list[Mapping[str, float | int | str]] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
-
-    def add(self, result: PassResult) -> None:
-        """Take over what a pass reports."""
-        self.log.extend(result.log)
-        self.skipped.update(result.skipped)
 
 
 def deadline_for(plan: Plan, steps_per_epoch: int, until: float | None) -> Deadline:
@@ -96,11 +91,11 @@ def run_passes(plan: Plan, trainer: Trainer, sample: Mapping[str, np.ndarray], d
     if plan.quantize is not None:
         quant_share = plan.quant_schedule.time_share if plan.prune is not None else 1.0
     if plan.prune is not None:
-        done.add(_prune_pass(plan).run(trainer, deadline.take(1 - quant_share)))
+        done.log.extend(_prune_pass(plan).run(trainer, deadline.take(1 - quant_share)).log)
     if plan.quantize is not None:
         quantize = _quantize_pass(plan, trainer)
         admm_share = plan.quant_schedule.admm_share
-        done.add(quantize.run(trainer, deadline.take(quant_share * admm_share)))
+        done.log.extend(quantize.run(trainer, deadline.take(quant_share * admm_share)).log)
         done.kernels = _kernels(plan, trainer, sample)
         done.log.extend(_train_in_grid(trainer, quantize.constraint, deadline.take(quant_share * (1 - admm_share))))
         round_biases(trainer.module)
@@ -121,12 +116,21 @@ def _prune_pass(plan: Plan) -> Prune:
 
 def _quantize_pass(plan: Plan, trainer: Trainer) -> Quantize:
     axes = {weight.name: weight.axis for weight in find_weights(trainer.module.graph)}
-    pruned = {name for name, fmt in trainer.module.formats.items() if fmt.mask is not None}
     targets = plan.quantize.targets if plan.quantize is not None else ()
+    _keep_zeros(trainer.module, [name for name, _ in targets])
+    pruned = {name for name, fmt in trainer.module.formats.items() if fmt.mask is not None}
     return Quantize(
         targets={name: LevelTarget(_levels(spec, name in pruned), axes[name]) for name, spec in targets},
         penalty=Penalty(plan.quant_schedule.rho, plan.quant_schedule.update_every, settled=0.0),
     )
+
+
+def _keep_zeros(module: OnnxModule, names: list[str]) -> None:
+    """Give a tensor that comes with many zeros a mask, so that what somebody pruned before stays pruned."""
+    for name in names:
+        weight = module.tensor(name).detach()
+        if name not in module.formats and float((weight == 0).float().mean()) >= SPARSE:
+            module.formats[name] = TensorFormat(weight != 0)
 
 
 def _levels(spec: QuantSpec, pruned: bool) -> tuple[int, ...]:
@@ -140,9 +144,11 @@ def _levels(spec: QuantSpec, pruned: bool) -> tuple[int, ...]:
 def _kernels(plan: Plan, trainer: Trainer, sample: Mapping[str, np.ndarray]) -> dict[str, KernelChoice]:
     """Choose kernels, and give the activations that they want in 8 bits their calibrated grids."""
     trainer.progress.phase("choose kernels", KERNELS_WEIGHT)
-    module = trainer.module
+    module, device = trainer.module, trainer.module.device
     module.eval()
+    module.move_to(torch.device("cpu"))  # the runtime that is timed, and the exporter, work there
     kernels = choose_kernels(module, sample, plan.export.threads, plan.export.kernel)
+    module.move_to(device)
     names = activation_values(module.graph, {node: choice.kernel for node, choice in kernels.items()})
     if names:
         options, size = plan.calibration, trainer.portion or 16

@@ -88,6 +88,11 @@ class OnnxModule(nn.Module):
         """The device that the weights are on."""
         return next((tensor.device for tensor in self.parameters()), torch.device("cpu"))
 
+    def move_to(self, device: torch.device) -> None:
+        """Move the weights and the formats that they lie in."""
+        self.to(device)
+        self.formats.update({name: tensor_format.to(device) for name, tensor_format in self.formats.items()})
+
     def forward(self, inputs: Mapping[str, Tensor | np.ndarray]) -> dict[str, Tensor]:
         """Run the graph.
 

@@ -187,7 +187,8 @@ def _first(data: Dataset, graph: Graph, count: int) -> dict[str, np.ndarray]:
 
 def _export(module: OnnxModule, done: Compression, data: Dataset, target: Path) -> tuple[WrittenModel, Parity]:
     """Write the compressed model to ``target`` once ONNX Runtime has shown that it computes what the module does."""
-    module.to("cpu").eval()
+    module.move_to(torch.device("cpu"))
+    module.eval()
     written = write_model(module, {node: choice.kernel for node, choice in done.kernels.items()})
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / target.name

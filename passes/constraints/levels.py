@@ -14,6 +14,12 @@ ITERATIONS = 12  # alternations of scale and levels; the error hardly changes af
 # Searched for the scale that the alternation starts from, as fractions of the largest value in the channel.
 STARTS = (0.25, 0.35, 0.5, 0.65, 0.8, 1.0)
 
+# Starts are compared on a sample of large tensors: so many values in all, or so many per channel.
+ENOUGH = 32768
+ENOUGH_PER_CHANNEL = 256
+
+TINIEST = 1e-30  # scales are positive, also of a channel of zeros
+
 
 @dataclass(frozen=True)
 class LevelTarget:
@@ -44,24 +50,44 @@ class Levels(Constraint):
 
 
 def fit_scale(weight: Tensor, mask: Tensor | None, target: LevelTarget) -> Tensor:
-    """Return the least-squares scale of ``weight`` on ``target``: float32 ``[]`` or ``[C]``, exact in float16.
+    """Return the least-squares scale of ``weight`` on ``target``: float32 ``[]`` or ``[C]``.
 
+    It is exact in float16, so that a file can hold it in 16 bits, unless it is outside of float16's normal range.
     Channels that keep nothing get the mean scale of the others; it is never used.
     """
     values, lengths = _by_channel(weight, mask, target.axis)
-    levels = torch.tensor(target.levels, dtype=values.dtype, device=values.device)
+    if target.levels == (-1, 1):
+        best = _sums(values.abs(), lengths) / lengths.clamp_min(1)
+    else:
+        levels = torch.tensor(target.levels, dtype=values.dtype, device=values.device)
+        best, _ = _alternate(values, lengths, levels, _best_start(*_thinned(values, lengths), levels))
+    alive = lengths > 0
+    if bool(alive.any()) and not bool(alive.all()):
+        best = torch.where(alive, best, best[alive].mean())
+    best = best.clamp_min(TINIEST)
+    half = best.to(torch.float16).to(torch.float32)
+    normal = (half >= torch.finfo(torch.float16).tiny) & torch.isfinite(half)
+    exact = torch.where(normal, half, best)
+    return exact if target.axis is not None else exact[0]
+
+
+def _best_start(values: Tensor, lengths: Tensor, levels: Tensor) -> Tensor:
+    """Return per channel the scale ``[C]`` that alternation reaches with the least error from any start."""
     top = levels.abs().max()
-    largest = torch.segment_reduce(values.abs(), "max", lengths=lengths, initial=0.0).clamp_min(1e-12)
+    largest = torch.segment_reduce(values.abs(), "max", lengths=lengths, initial=0.0).clamp_min(TINIEST)
     best, least = largest / top, torch.full_like(largest, float("inf"))
     for start in STARTS:
         scale, error = _alternate(values, lengths, levels, largest * start / top)
         better = error < least
         best, least = torch.where(better, scale, best), torch.where(better, error, least)
-    alive = lengths > 0
-    if bool(alive.any()) and not bool(alive.all()):
-        best = torch.where(alive, best, best[alive].mean())
-    exact = best.to(torch.float16).clamp_min(torch.finfo(torch.float16).tiny).to(torch.float32)
-    return exact if target.axis is not None else exact[0]
+    return best
+
+
+def _thinned(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return every n-th value, and how many each channel has of them: enough to choose a start by."""
+    step = max(1, values.numel() // max(ENOUGH, ENOUGH_PER_CHANNEL * len(lengths)))
+    channel = torch.arange(len(lengths), device=values.device).repeat_interleave(lengths)[::step]
+    return values[::step].contiguous(), torch.bincount(channel, minlength=len(lengths))
 
 
 def _by_channel(weight: Tensor, mask: Tensor | None, axis: int | None) -> tuple[Tensor, Tensor]:

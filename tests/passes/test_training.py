@@ -67,7 +67,7 @@ def count(trainer):
 
 
 def test_pruning_keeps_exactly_what_was_asked_and_most_of_the_accuracy(trainer):
-    result = Prune((Budget(("w1", "w2"), 36),), Penalty(update_every=8)).run(trainer, Allowance(steps=400))
+    result = Prune((Budget(("w1", "w2"), 36),), Penalty(update_every=8)).run(trainer, Allowance(steps=800))
     assert count(trainer) == 36
     assert trainer.evaluate().accuracy > 0.85
     assert {entry["phase"] for entry in result.log} == {"prune", "train survivors"}
