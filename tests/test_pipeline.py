@@ -172,6 +172,18 @@ def test_an_interrupt_leaves_no_half_written_file(model, data, tmp_path, phase):
         onnx.checker.check_model(onnx.load(path))
 
 
+def test_what_an_earlier_phase_reached_is_rescued_when_a_later_one_overflows(model, data, tmp_path, monkeypatch):
+    def overflow(*_):
+        raise TrainingError("overflow", hint="lower it")
+
+    monkeypatch.setattr("toolchain.compression._train_in_grid", overflow)
+    with pytest.raises(TrainingError, match="overflow") as caught:
+        compress(model, prune="2x", quant="4bit", data=data, epochs=2, output=tmp_path / "small.onnx")
+    assert "small.last-good.onnx" in caught.value.hint
+    onnx.checker.check_model(onnx.load(tmp_path / "small.last-good.onnx"))
+    assert not (tmp_path / "small.onnx").exists()
+
+
 class TestBadInput:
     """Every error names what is wrong, and leaves no file."""
 
@@ -227,6 +239,16 @@ class TestBadInput:
     def test_the_output_is_never_the_input(self, model):
         with pytest.raises(ExportError, match="is the input itself"):
             compress(model, prune="2x", output=model)
+
+    def test_a_model_without_float_outputs_cannot_be_trained(self, tmp_path):
+        path = tmp_path / "classes.onnx"
+        text = TWO_WAY.replace("float[N, 5] sum, float[N, 3, 4] words", "int64[N, 5] best").replace(
+            "sum = MatMul(left, w)", "s = MatMul(left, w) best = ArgMax<axis = 1>(s)"
+        )
+        write(text, path)
+        self.ignored.add(path)
+        with pytest.raises(ModelError, match="best is a float tensor"):
+            compress(path, prune="2x")
 
     def test_values_that_overflow_in_training(self, tmp_path):
         model, data = write(TWO_WAY, tmp_path / "two.onnx"), tmp_path / "d.npz"

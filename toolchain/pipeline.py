@@ -17,7 +17,7 @@ from passes.augment import can_shift
 from passes.objective import objective_for
 from passes.training import Trainer
 from toolchain.compression import Compression, deadline_for, run_passes
-from toolchain.errors import RecipeError
+from toolchain.errors import ModelError, RecipeError, TrainingError
 from toolchain.export import Parity, WrittenModel, check_folded, verify, write_model
 from toolchain.graph import Graph, load_graph, save_proto, simplify
 from toolchain.measure import (
@@ -123,7 +123,10 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     trainer = _trainer(plan, module, teacher, workload, told)
     until = None if plan.train.budget_s is None else started + plan.train.budget_s - _reserve(plan.train.budget_s)
     sample = _first(workload.split.evaluation, graph, 1)
-    done = run_passes(plan, trainer, sample, deadline_for(plan, trainer.steps_per_epoch, until))
+    try:
+        done = run_passes(plan, trainer, sample, deadline_for(plan, trainer.steps_per_epoch, until))
+    except TrainingError as error:
+        raise _with_rescued(error, module, target) from error
     timings["train_s"] = time.monotonic() - started - timings["load_s"]
 
     told.phase("export and verify", 0.03)
@@ -149,6 +152,18 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     return CompressResult(target, document, write_report(document, folder))
 
 
+def _with_rescued(error: TrainingError, module: OnnxModule, target: Path) -> TrainingError:
+    """Write what an earlier phase had reached, if anything, beside the target; return the error that says so."""
+    module.move_to(torch.device("cpu"))
+    for name in [name for name in module.formats if name not in module.weights()]:
+        del module.formats[name]  # of activations that no kernel rounds here
+    if not module.formats:
+        return error
+    rescued = target.with_name(f"{target.stem}.last-good.onnx")
+    save_proto(write_model(module, {}).proto, rescued)
+    return TrainingError(str(error), hint=f"{error.hint}; the last good state is in {rescued}")
+
+
 def _device(name: Device) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise RecipeError("device cuda was asked for, but torch finds none", hint="use --device cpu or auto")
@@ -162,6 +177,12 @@ def _reserve(budget: float) -> float:
 
 def _trainer(plan: Plan, module: OnnxModule, teacher: OnnxModule, workload: Workload, progress: Progress) -> Trainer:
     graph, parts = module.graph, workload.split
+    if not any(value.dtype.kind == "f" for value in graph.outputs) and plan.train.epochs != 0:
+        raise ModelError(
+            f"none of the outputs {', '.join(value.name for value in graph.outputs)} is a float tensor: "
+            "there is nothing that training could compare",
+            hint="compress without training by --epochs 0, or export the model with its scores as an output",
+        )
     # Outputs of one vector per sample hardly change when an image moves by a pixel; maps of pixels move along.
     movable = all(value.shape is not None and len(value.shape) <= 2 for value in graph.outputs)
     shape = next(iter(parts.train.batch(np.arange(1)).inputs.values())).shape

@@ -1,0 +1,131 @@
+import time
+
+import numpy as np
+import onnx.parser
+import pytest
+import torch
+
+from calibration.data import Dataset, Preprocessing
+from passes.objective import Objective
+from passes.training import Allowance, Trainer
+from toolchain.compression import Deadline, deadline_for, run_passes
+from toolchain.errors import TrainingError
+from toolchain.graph import load_graph
+from toolchain.module import OnnxModule
+from toolchain.plan import Plan, TrainOptions
+from toolchain.progress import NullProgress
+from toolchain.recipe import Request, read_request
+from toolchain.resolve import make_plan
+
+PERCEPTRON = """
+<ir_version: 8, opset_import: ["" : 17]>
+mlp (float[N, 6] x) => (float[N, 3] y) <float[16, 6] w1, float[3, 16] w2> {
+  h = Gemm<transB = 1>(x, w1)
+  a = Relu(h)
+  y = Gemm<transB = 1>(a, w2)
+}
+"""
+ROOT_OF_ZERO = """
+<ir_version: 8, opset_import: ["" : 17]>
+root (float[N, 4] x) => (float[N, 3] y) <float[3, 4] w1> {
+  h = Gemm<transB = 1>(x, w1)
+  a = Sub(h, h)
+  y = Sqrt(a)
+}
+"""
+
+
+def build(text, zeros=0.0):
+    proto = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    for info in proto.graph.value_info:
+        shape = [dim.dim_value for dim in info.type.tensor_type.shape.dim]
+        values = rng.normal(0, 0.6, shape) * (rng.random(shape) >= zeros)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), info.name))
+    del proto.graph.value_info[:]
+    return load_graph(proto)
+
+
+def trainer_for(graph):
+    width = graph.inputs[0].shape[1]
+    x = np.random.default_rng(1).normal(size=(300, width)).astype(np.float32)
+    data = Dataset({"x": x}, None, Preprocessing(), "unlabelled", "random points")
+    return Trainer(
+        module=OnnxModule(graph),
+        teacher=OnnxModule(graph).eval(),
+        data=data.subset(np.arange(240)),
+        selection=data.subset(np.arange(240, 300)),
+        objective=Objective(("y",)),
+        batch_size=16,
+        learning_rate=5e-3,
+        augment=False,
+        moves_normalization=True,
+        rng=np.random.default_rng(0),
+        progress=NullProgress(),
+    )
+
+
+def run(graph, recipe, tmp_path, epochs=4, **request):
+    path = tmp_path / "recipe.toml"
+    path.write_text('[export]\nkernel = "float"\n' + recipe)
+    plan = make_plan(graph, read_request(Request(recipe=path, epochs=epochs, **request)))
+    trainer = trainer_for(graph)
+    deadline = deadline_for(plan, trainer.steps_per_epoch, None)
+    return trainer, run_passes(plan, trainer, {"x": trainer.data.inputs["x"][:1]}, deadline)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_tensors_that_are_only_pruned_keep_their_zeros_while_others_are_quantized(tmp_path, share):
+    recipe = f'[[tensor]]\nmatch = "w1"\nquant = false\n[quant_schedule]\nadmm_share = {share}\n'
+    trainer, _ = run(build(PERCEPTRON), recipe, tmp_path, prune="4x", quant="2bit")
+    formats = trainer.module.formats
+    assert formats["w1"].grid is None
+    assert formats["w2"].grid is not None
+    assert sum(int(torch.count_nonzero(trainer.module.tensor(name))) for name in ("w1", "w2")) == 36
+    for name in ("w1", "w2"):
+        weight = trainer.module.tensor(name)
+        assert torch.equal(formats[name].project(weight), weight)
+
+
+def test_a_model_that_was_pruned_before_keeps_its_zeros_when_it_is_quantized(tmp_path):
+    graph = build(PERCEPTRON, zeros=0.8)
+    zeros = graph.initializers["w1"] == 0
+    trainer, _ = run(graph, "", tmp_path, quant="2bit")
+    assert bool((trainer.module.tensor("w1").detach().numpy()[zeros] == 0).all())
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(TrainingError, match="NaN or infinite in phase 'quantize'"):
+        run(build(ROOT_OF_ZERO), "", tmp_path, quant="8bit")
+
+
+def test_what_a_phase_leaves_over_goes_to_the_next():
+    deadline = Deadline(None, time.monotonic() + 100)
+    first = deadline.take(0.5)
+    assert first.seconds == pytest.approx(50, abs=1)
+    assert deadline.take(0.5).seconds == pytest.approx(100, abs=1)
+
+
+def test_steps_are_shared_exactly():
+    deadline = Deadline(100, None)
+    assert [deadline.take(share).steps for share in (0.6, 0.2, 0.2)] == [60, 20, 20]
+
+
+def test_a_budget_that_has_run_out_leaves_only_projection(tmp_path):
+    assert Deadline(None, time.monotonic() - 1).take(0.5).is_empty
+    trainer, done = run(build(PERCEPTRON), "", tmp_path, epochs=0, prune="4x")
+    assert int(torch.count_nonzero(trainer.module.tensor("w1"))) < 96
+    assert done.log == []
+
+
+def test_without_epochs_and_budget_the_defaults_bound_steps_and_time():
+    deadline = deadline_for(Plan(steps=make_plan(build(PERCEPTRON), read_request(Request(prune="2x"))).steps), 10, None)
+    assert deadline.steps == 300
+    assert deadline.until is not None
+
+
+def test_epochs_alone_bound_no_time():
+    plan = Plan(
+        steps=make_plan(build(PERCEPTRON), read_request(Request(prune="2x"))).steps, train=TrainOptions(epochs=2)
+    )
+    assert deadline_for(plan, 10, None).take(1.0) == Allowance(20, None, 0.85)
