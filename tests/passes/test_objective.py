@@ -2,7 +2,7 @@ import onnx.parser
 import pytest
 import torch
 
-from passes.objective import Objective, class_output, correct, objective_for
+from passes.objective import Distribution, Objective, correct, objective_for
 from toolchain.graph import load_graph
 
 TWO_OUTPUTS = """
@@ -17,9 +17,9 @@ g (float[N, 4] x) => (float[N, 4] p, float[N, 4, 1] z, int64[N] i) {
 
 
 def test_the_loss_covers_every_float_output():
-    objective = objective_for(load_graph(onnx.parser.parse_model(TWO_OUTPUTS)), labelled=False)
+    objective = objective_for(load_graph(onnx.parser.parse_model(TWO_OUTPUTS)), None)
     assert objective.outputs == ("p", "z")
-    assert objective.normalised == {"p"}
+    assert objective.normalised == {"p": Distribution(-1)}
     teacher = {"p": torch.tensor([[0.7, 0.3]]), "z": torch.tensor([[1.0, 2.0]])}
     same = objective.loss(teacher, teacher, None)
     worse_p = objective.loss({**teacher, "p": torch.tensor([[0.5, 0.5]])}, teacher, None)
@@ -45,8 +45,37 @@ def test_the_scale_of_an_output_does_not_change_its_loss():
     assert float(small) == pytest.approx(float(large), rel=1e-4)
 
 
-def test_the_class_output_is_the_first_matrix_of_floats():
-    assert class_output(load_graph(onnx.parser.parse_model(TWO_OUTPUTS))) == "p"
+def test_class_scores_with_trailing_ones_have_the_loss_and_accuracy_of_a_matrix():
+    student, teacher, labels = torch.randn(6, 4), torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
+    objective = Objective(("y",), "y")
+    flat = objective.loss({"y": student}, {"y": teacher}, labels)
+    mapped = objective.loss({"y": student[..., None, None]}, {"y": teacher[..., None, None]}, labels)
+    assert float(mapped) == pytest.approx(float(flat))
+    assert correct(student[..., None, None], labels) == correct(student, labels)
+
+
+@pytest.mark.parametrize(
+    ("opset", "axis", "expected"),
+    [(13, 1, Distribution(1)), (17, -2, Distribution(-2)), (11, 1, Distribution(1, flattened=True))],
+)
+def test_a_softmax_keeps_its_dimension_as_its_opset_means_it(opset, axis, expected):
+    text = f"""<ir_version: 8, opset_import: ["" : {opset}]>
+        g (float[N, 4, 5] x) => (float[N, 4, 5] p) {{ p = Softmax<axis = {axis}>(x) }}"""
+    assert objective_for(load_graph(onnx.parser.parse_model(text)), None).normalised == {"p": expected}
+
+
+@pytest.mark.parametrize(("distribution", "count"), [(Distribution(1), 15), (Distribution(1, flattened=True), 3)])
+def test_the_divergence_runs_over_the_dimension_of_the_softmax(distribution, count):
+    logits = torch.randn(3, 4, 5)
+    teacher = logits.softmax(1) if not distribution.flattened else logits.flatten(1).softmax(1).reshape(3, 4, 5)
+    rows = distribution.rows(teacher)
+    assert rows.shape[0] == count
+    assert torch.allclose(rows.sum(1), torch.ones(count))
+    student = torch.full_like(teacher, 1 / rows.shape[1])
+    loss = Objective(("p",), normalised={"p": distribution}).loss({"p": student}, {"p": teacher}, None)
+    # By the definition: rows of probabilities softened by the temperature 3, in units of its square.
+    q = (rows ** (1 / 3)) / (rows ** (1 / 3)).sum(1, keepdim=True)
+    assert float(loss) == pytest.approx(float(9 * (q * (q * rows.shape[1]).log()).sum(1).mean()), rel=1e-4)
 
 
 def test_correct_counts_rows_with_the_largest_score_at_the_label():

@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+from passes.admm_training import Penalty
+from passes.constraints import Budget
+from passes.prune import Prune
+from passes.training import Allowance
+
+
+def test_pruning_keeps_exactly_what_was_asked_and_most_of_the_accuracy(trainer, count):
+    result = Prune((Budget(("w1", "w2"), 36),), Penalty(update_every=8)).run(trainer, Allowance(steps=800))
+    assert count(trainer) == 36
+    assert trainer.evaluate().accuracy > 0.85
+    assert {entry["phase"] for entry in result.log} == {"prune", "train survivors"}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_even_a_single_step_ends_pruned(trainer, steps, count):
+    Prune((Budget(("w1", "w2"), 36),), Penalty()).run(trainer, Allowance(steps=steps))
+    assert count(trainer) == 36
+
+
+def test_pruning_without_training_only_projects(trainer, count):
+    before = trainer.module.tensor("b1").clone()
+    Prune((Budget(("w1", "w2"), 36),), Penalty()).run(trainer, Allowance(steps=0))
+    assert count(trainer) == 36
+    assert torch.equal(trainer.module.tensor("b1"), before)
+
+
+def test_the_same_seed_gives_the_same_weights(make_trainer):
+    results = []
+    for _ in range(2):
+        trainer = make_trainer(learning_rate=5e-3)
+        Prune((Budget(("w1", "w2"), 36),), Penalty(update_every=8)).run(trainer, Allowance(steps=50))
+        results.append(trainer.module.tensor("w1").detach().clone())
+    assert torch.equal(*results)
