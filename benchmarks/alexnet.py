@@ -1,6 +1,7 @@
 """An AlexNet-sized graph without data: memory, time, bytes and latency at 61 million weights.
 
     python benchmarks/alexnet.py            # builds the graph, compresses it 36x / 2 bit, writes results/alexnet.json
+                                        # and the README's table
 
 The weights are random (He), so accuracy means nothing here; the layers are those of Krizhevsky et al. 2012 without the
 split over two devices, 227x227 inputs.
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from common import RESULTS, ROOT, compress, machine, save, table
+from common import RESULTS, ROOT, compress, fill_readme, machine, save, table, without_curves
 from onnx import TensorProto, helper, numpy_helper
 
 # Output channels, kernel, stride, padding, and whether a 3x3 pooling of stride 2 follows.
@@ -73,9 +74,6 @@ def main() -> None:
         build(model)
     done = compress([str(model), *COMMAND], folder / "alexnet-36x-2bit.onnx")
     report = done.report
-    for entry in report["latency"]:
-        entry["original"].pop("samples_ms", None)
-        entry["compressed"].pop("samples_ms", None)
     save(
         "alexnet",
         {
@@ -83,7 +81,8 @@ def main() -> None:
             "seconds": done.seconds,
             "peak_bytes": done.peak_bytes,
             **machine(),
-            **{key: report[key] for key in ("size", "weights", "latency", "parity", "environment", "timings")},
+            "latency": without_curves(report["latency"]),
+            **{key: report[key] for key in ("size", "weights", "parity", "quality", "environment", "timings")},
         },
     )
     size, entry = report["size"], report["latency"][0]
@@ -104,6 +103,7 @@ def main() -> None:
         ],
     )
     (RESULTS / "alexnet.md").write_text(text)
+    fill_readme("alexnet", text)
     print(text)
 
 

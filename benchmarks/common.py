@@ -50,6 +50,33 @@ def compress(arguments: Sequence[str], output: Path) -> Run:
     return Run(json.loads((folder / "report.json").read_text()), seconds, peak)
 
 
+def without_curves(latency: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return latency rows without the quantiles that only the report's chart needs."""
+    return [
+        {
+            key: {name: figure for name, figure in value.items() if name != "quantiles_ms"}
+            if isinstance(value, dict)
+            else value
+            for key, value in row.items()
+        }
+        for row in latency
+    ]
+
+
+def fill_readme(name: str, text: str) -> None:
+    """Put ``text`` between the README's markers of that name.
+
+    Raises:
+        ValueError: the README has no such markers.
+    """
+    path, start, end = ROOT / "README.md", f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, found, rest = path.read_text().partition(start)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"README.md has no {start.strip()} ... {end}")
+    path.write_text(f"{before}{start}{text}{end}{after}")
+
+
 def machine() -> dict[str, str | int | None]:
     """Return what a figure's reader needs to know of the machine."""
     threads = os.environ.get("OMP_NUM_THREADS")

@@ -3,17 +3,18 @@
     python benchmarks/lenet5.py run 36x-2bit --seed 0     # one row, 15 minutes; rows: 36x-2bit, 100x, binary
     python benchmarks/lenet5.py peer                      # quantize_static (int8) on the same model and data
     python benchmarks/lenet5.py latency                   # every file made so far against the original, interleaved
-    python benchmarks/lenet5.py table                     # results/lenet5.md from all results
+    python benchmarks/lenet5.py table                     # results/lenet5.md and the README's table
 
 Accuracy is on the 10,000 test images, which neither train nor select. Models stay in ``build/benchmarks``.
 """
 
 import argparse
 import json
+import statistics
 from pathlib import Path
 
 import numpy as np
-from common import RESULTS, ROOT, compress, machine, save, shared, table
+from common import RESULTS, ROOT, compress, fill_readme, machine, save, shared, table, without_curves
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from calibration.data import Dataset, LoadedData, Preprocessing, load_data
@@ -50,10 +51,7 @@ def run(row: str, seed: int) -> None:
     done = compress([str(shared(*MODEL)), *command, "--data", str(shared(*DATA)), *PREPROCESSING], output)
     report = done.report
     kept = {key: report[key] for key in ("size", "quality", "latency", "parity", "environment", "timings", "verdict")}
-    kept["weights"] = {key: value for key, value in report["weights"].items() if key != "tensors"}
-    for entry in kept["latency"]:
-        entry["original"].pop("samples_ms", None)
-        entry["compressed"].pop("samples_ms", None)
+    kept |= {"weights": report["weights"], "latency": without_curves(report["latency"])}
     save(
         f"lenet5/{row}-seed{seed}",
         {"command": " ".join(command), "seconds": done.seconds, **machine(), **kept},
@@ -95,27 +93,36 @@ def latency() -> None:
     feeds = dataset().test.batch(np.arange(1)).inputs
     rows = {}
     for file in sorted(FILES.glob("lenet5-*.onnx")):
-        for entry in measure_latency(shared(*MODEL), file, feeds, threads=1, seconds=10.0):
-            entry["original"].pop("samples_ms", None)
-            entry["compressed"].pop("samples_ms", None)
-            rows[file.stem.removeprefix("lenet5-")] = entry
+        measured = measure_latency(shared(*MODEL), file, feeds, threads=1, seconds=10.0)
+        rows[file.stem.removeprefix("lenet5-")] = without_curves(measured)[0]
     save("lenet5/latency", {**machine(), "rows": rows})
 
 
 def write_table() -> None:
-    """Write ``results/lenet5.md``."""
+    """Write ``results/lenet5.md`` and the README's table."""
     times = json.loads((RESULTS / "lenet5" / "latency.json").read_text())["rows"]
     files = sorted((RESULTS / "lenet5").glob("*.json"))
     rows = [_row(file, times[file.stem]) for file in files if file.stem != "latency"]
     header = ["command", "seed", "kept weights", "file bytes", "smaller", "accuracy", "latency p50", "speedup (95 %)"]
     text = table(header, [_original(times), *rows])
     (RESULTS / "lenet5.md").write_text(text)
+    fill_readme("lenet5", text)
     print(text)
 
 
 def _original(times: dict) -> list[str]:
-    bytes_, first = shared(*MODEL).stat().st_size, next(iter(times.values()))
-    return ["original", "", "430,500", f"{bytes_:,}", "1x", "99.44 %", f"{first['original']['p50_ms']:.3f} ms", "1x"]
+    first = json.loads(next((RESULTS / "lenet5").glob("36x-2bit-seed*.json")).read_text())
+    p50 = statistics.median(entry["original"]["p50_ms"] for entry in times.values())
+    return [
+        "original",
+        "",
+        f"{first['weights']['total']:,}",
+        f"{first['size']['original_bytes']:,}",
+        "1x",
+        f"{100 * first['quality']['original']:.2f} %",
+        f"{p50:.3f} ms",
+        "1x",
+    ]
 
 
 def _row(file: Path, timed: dict) -> list[str]:
@@ -124,7 +131,7 @@ def _row(file: Path, timed: dict) -> list[str]:
     return [
         f"`{result['command'].split(' --seed')[0]}`",
         file.stem.partition("-seed")[2],
-        f"{result['weights']['nonzero']:,}" if "weights" in result else "430,500",
+        f"{result['weights']['nonzero']:,}" if "weights" in result else "all",
         f"{result['size']['compressed_bytes']:,}",
         f"{result['size']['ratio']:.1f}x",
         f"{100 * result['quality']['compressed']:.2f} %",
