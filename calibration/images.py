@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from calibration.classes import is_class_shape
 from calibration.dataset import LoadedData, Preprocessing
 from calibration.files import check_memory, single_input
 from calibration.fit import Fitted, fit_arrays, model_layout
@@ -65,12 +66,12 @@ def _parts(folder: Path) -> tuple[Path, Path | None]:
 
 
 def _class_note(classes: list[str], graph: Graph) -> tuple[str, ...]:
-    shape = graph.outputs[0].shape
-    outputs = shape[-1] if shape else None
-    if not isinstance(outputs, int) or outputs == len(classes):
+    outputs = [value for value in graph.outputs if value.dtype.kind == "f" and is_class_shape(value.shape or ())]
+    counts = [value.shape[1] for value in outputs if value.shape is not None]
+    if not counts or len(classes) in counts:
         return ()
     return (
-        f"there are {len(classes)} class folders, and the model's output {graph.outputs[0].name!r} has {outputs} "
+        f"there are {len(classes)} class folders, and the model's output {outputs[0].name!r} has {counts[0]} "
         "values: the label of an image is the place of its folder in name order, check that this is the model's order",
     )
 

@@ -32,9 +32,9 @@ def shift_images(batch: Batch, rng: np.random.Generator) -> Batch:
         batch: one that ``can_shift``; any other is returned as it is.
         rng: draws the direction.
     """
-    down, right = rng.integers(0, 3, 2)
     if not can_shift(batch.inputs):
         return batch
+    down, right = rng.integers(0, 3, 2)
     ((name, array),) = batch.inputs.items()
     height, width = array.shape[2:]
     padded = np.pad(array, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")

@@ -92,8 +92,8 @@ def objective_for(graph: Graph, classes: str | None) -> Objective:
 
 
 def _distribution(softmax: Node) -> Distribution:
-    axis = softmax.attributes["axis"]  # completed from the schema's default
-    return Distribution(int(axis) if isinstance(axis, int) else -1, flattened=softmax.since < 13)
+    axis = softmax.attributes["axis"]
+    return Distribution(axis if isinstance(axis, int) else -1, flattened=softmax.since < 13)
 
 
 @torch.no_grad()

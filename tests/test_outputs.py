@@ -1,6 +1,10 @@
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx.parser
 import pytest
+from onnx import numpy_helper
 
 from toolchain.errors import ExportError, ModelError
 from toolchain.outputs import check_output, default_output, default_report
@@ -56,3 +60,29 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(model, tmp_path
         check_output(model, Path("/proc/small.onnx"), None)
     with pytest.raises(ExportError, match="the report folder /proc cannot be written"):
         check_output(model, tmp_path / "small.onnx", Path("/proc/report"))
+
+
+def test_the_external_data_of_the_model_are_never_written(tmp_path):
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 2] x) => (float[N, 2] y) { y = MatMul(x, w) }'
+    )
+    proto.graph.initializer.append(numpy_helper.from_array(np.eye(2, dtype=np.float32), "w"))
+    model = tmp_path / "model.onnx"
+    onnx.save(proto, model, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    with pytest.raises(ExportError, match="holds weights of the input"):
+        check_output(model, tmp_path / "weights.bin", None)
+    (tmp_path / "old.onnx").write_bytes(b"an earlier result")
+    check_output(model, tmp_path / "old.onnx", None)
+
+
+def test_the_recipe_and_the_data_are_never_written(tmp_path):
+    model, recipe = tmp_path / "model.onnx", tmp_path / "recipe.toml"
+    onnx.save(
+        onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Relu(x) }'
+        ),
+        model,
+    )
+    recipe.write_text('prune = "2x"')
+    with pytest.raises(ExportError, match="is the recipe or the data"):
+        check_output(model, recipe, None, [Path("package.module:function"), recipe])

@@ -1,9 +1,11 @@
 """Where results go: default places, and the check that they can be written, made before any work starts."""
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from toolchain.errors import ExportError, ModelError
+from toolchain.graph import model_files
 
 
 def default_output(model: Path) -> Path:
@@ -16,17 +18,18 @@ def default_report(output: Path) -> Path:
     return output.with_name(f"{output.stem}-report")
 
 
-def check_output(model: Path, output: Path, report: Path | None) -> None:
+def check_output(model: Path, output: Path, report: Path | None, read: Iterable[Path] = ()) -> None:
     """Check that the compressed model and the report can be written; leaves nothing behind.
 
     Args:
-        model: the input, which is never written.
+        model: the input, which is never written, nor is a file that it keeps its weights in.
         output: the file to write; its folder must exist.
         report: the folder to write, made later if it does not exist; None for no report.
+        read: other files that the run reads, such as the recipe and the data; those that do not exist are passed over.
 
     Raises:
-        ModelError: there is no file at ``model``.
-        ExportError: the output is the input or a folder, or a place cannot be written.
+        ModelError: there is no model at ``model``.
+        ExportError: the output is a file that the run reads, or a folder, or a place cannot be written.
     """
     if not model.is_file():
         raise ModelError(f"cannot read {model}: no such file", hint="give the path of an .onnx file")
@@ -34,6 +37,8 @@ def check_output(model: Path, output: Path, report: Path | None) -> None:
         raise ExportError(f"the output {output} is the input itself", hint="name another file with -o")
     if output.is_dir():
         raise ExportError(f"the output {output} is a folder", hint=f"name a file, such as -o {output / 'small.onnx'}")
+    if output.exists():
+        _check_not_read(model, output, read)
     if not output.parent.is_dir():
         raise ExportError(f"the output folder {output.parent} does not exist", hint=f"mkdir -p {output.parent}")
     _check_writable(output.parent, "output")
@@ -42,6 +47,14 @@ def check_output(model: Path, output: Path, report: Path | None) -> None:
             raise ExportError(f"the report folder {report} is a file", hint="name another folder with --report")
         existing = next(folder for folder in (report, *report.absolute().parents) if folder.exists())
         _check_writable(existing, "report")
+
+
+def _check_not_read(model: Path, output: Path, read: Iterable[Path]) -> None:
+    if any(output.samefile(file) for file in model_files(model)):
+        raise ExportError(f"the output {output} holds weights of the input {model}", hint="name another file with -o")
+    for file in read:
+        if file.exists() and output.samefile(file):
+            raise ExportError(f"the output {output} is the recipe or the data", hint="name another file with -o")
 
 
 def _check_writable(folder: Path, what: str) -> None:

@@ -104,7 +104,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     source = Path(model)
     target = Path(output) if output is not None else default_output(source)
     folder = Path(report) if report is not None else default_report(target)
-    check_output(source, target, folder)
+    read = [Path(name) for name in (recipe, data, evaluation) if name is not None]
+    check_output(source, target, folder, read)
     told = progress or NullProgress()
     timings: dict[str, float] = {}
 
@@ -141,7 +142,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         weights=weights_section(
             module, written.tensors, {node: kernel.reason for node, kernel in done.kernels.items()}
         ),
-        quality=quality_section(source, target, workload.split.evaluation, plan.export.threads),
+        quality=quality_section(source, target, workload.split.evaluation, plan.export.threads, workload.classes),
         latency=measure_latency(source, target, sample, plan.export.threads),
         parity=asdict(parity),
         timings=timings | {"total_s": time.monotonic() - started},
@@ -185,16 +186,15 @@ def _trainer(plan: Plan, module: OnnxModule, teacher: OnnxModule, workload: Work
         )
     # Outputs of one vector per sample hardly change when an image moves by a pixel; maps of pixels move along.
     movable = all(value.shape is not None and len(value.shape) <= 2 for value in graph.outputs)
-    shape = next(iter(parts.train.batch(np.arange(1)).inputs.values())).shape
     return Trainer(
         module=module,
         teacher=teacher,
         data=parts.train,
         selection=parts.selection,
-        objective=objective_for(graph, parts.train.labels is not None),
+        objective=objective_for(graph, workload.classes),
         batch_size=plan.train.batch_size,
         learning_rate=plan.train.learning_rate or LEARNING_RATE,
-        augment=movable and can_shift(shape),
+        augment=movable and can_shift(parts.train.batch(np.arange(1)).inputs),
         moves_normalization=parts.train.kind != "synthetic" and (graph.batch_size or SMALLEST_NORM) >= SMALLEST_NORM,
         rng=np.random.default_rng(plan.train.seed),
         progress=progress,

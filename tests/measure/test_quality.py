@@ -79,3 +79,14 @@ def test_a_model_whose_outputs_are_no_numbers_cannot_be_compared(tmp_path):
 
     with pytest.raises(ExportError, match="none of the outputs y is a tensor of numbers"):
         quality_section(path, path, data, threads=1)
+
+
+def test_of_several_class_outputs_the_labels_judge_the_named_or_else_the_most_accurate(tmp_path):
+    path = tmp_path / "two.onnx"
+    model = """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[N,3] x) => (float[N,3] wrong, float[N,3] right) { wrong = Neg(x) right = Relu(x) }"""
+    onnx.save(parser.parse_model(model), path)
+    data = Dataset({"x": np.eye(3, dtype=np.float32)}, np.arange(3), Preprocessing(), "task", "test")
+
+    assert quality_section(path, path, data, threads=1)["original"] == 1.0
+    assert quality_section(path, path, data, threads=1, classes="wrong")["original"] == 0.0

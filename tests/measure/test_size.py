@@ -5,7 +5,8 @@ import onnx
 import pytest
 
 from toolchain.errors import ModelError
-from toolchain.measure.size import gzip_bytes, model_files, size_section
+from toolchain.graph import model_files
+from toolchain.measure.size import gzip_bytes, size_section
 
 
 def test_bytes_and_ratios_of_both_files(make_models):

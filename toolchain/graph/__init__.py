@@ -1,6 +1,6 @@
 """The ONNX model as an immutable graph."""
 
-from toolchain.graph.io import load_graph, save_proto, write_atomically
+from toolchain.graph.io import load_graph, model_files, save_proto, write_atomically
 from toolchain.graph.model import MIN_OPSET, Attribute, Graph, Node, Value
 from toolchain.graph.simplify import simplify
 from toolchain.graph.weights import Weight, find_weights
@@ -14,6 +14,7 @@ __all__ = [
     "Weight",
     "find_weights",
     "load_graph",
+    "model_files",
     "save_proto",
     "simplify",
     "write_atomically",

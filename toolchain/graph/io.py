@@ -47,6 +47,29 @@ def load_graph(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Grap
     return _graph(proto, str(path), path)
 
 
+def model_files(path: Path) -> list[Path]:
+    """Return the model file and the external data files that it refers to; no weights are read from the latter.
+
+    Raises:
+        ModelError: the model cannot be read, or points to a file that is missing or outside its folder.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}", hint="give the path of an .onnx file") from error
+    folder = path.parent.resolve()
+    files = {path.resolve(): path}
+    for tensor in _tensors(_parse(data, str(path)).graph):
+        if not external_data_helper.uses_external_data(tensor):
+            continue
+        location = external_data_helper.ExternalDataInfo(tensor).location
+        file = (folder / location).resolve()
+        if not file.is_relative_to(folder) or not file.is_file():
+            raise ModelError(f"{path}: external data file {location!r} of tensor {tensor.name!r} is not in its folder")
+        files[file] = file
+    return list(files.values())
+
+
 def _graph(proto: onnx.ModelProto, where: str, path: Path | None) -> Graph:
     try:
         return build_graph(proto, path)

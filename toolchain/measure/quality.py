@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from calibration.classes import class_outputs, class_scores, most_accurate
 from calibration.dataset import Dataset
 from toolchain.errors import ExportError
 from toolchain.measure.fidelity import ClassAgreement, Closeness
@@ -19,7 +20,9 @@ AGREEMENT = "agreement with the original"
 COSINE = "cosine similarity to the original"
 
 
-def quality_section(original: Path, compressed: Path, dataset: Dataset, threads: int | None = None) -> dict[str, Any]:
+def quality_section(
+    original: Path, compressed: Path, dataset: Dataset, threads: int | None = None, classes: str | None = None
+) -> dict[str, Any]:
     """Return the report's ``quality`` section: both files run over every sample of ``dataset``.
 
     The metric is top-1 accuracy where there are labels and an output ``[N, classes]``; agreement (both files choose
@@ -31,6 +34,8 @@ def quality_section(original: Path, compressed: Path, dataset: Dataset, threads:
         compressed: the model after, with the same inputs and outputs.
         dataset: samples that were not trained on; labels are class indices, shape ``[N]``.
         threads: threads of one operator; None takes every core this process may use.
+        classes: the output that the labels speak of; None takes, of the outputs with class scores, the one that is most
+            accurate on the first batch, or the first where there are no labels.
 
     Raises:
         ExportError: a file does not run, or has no output of numbers.
@@ -39,18 +44,18 @@ def quality_section(original: Path, compressed: Path, dataset: Dataset, threads:
     size = fixed_batch(first)
     closeness: dict[str, Closeness] = {}
     scores: str | None = None
-    classes = ClassAgreement()
+    agreement = ClassAgreement()
     for batch in dataset.batches(size or BATCH):
         count = max(len(array) for array in batch.inputs.values())
         before, after = (_run(session, batch.inputs, count, size) for session in (first, second))
         if not closeness:
             closeness = {name: Closeness() for name in _compared(before)}
-            scores = next((name for name in closeness if _class_scores(before[name], count) is not None), None)
+            scores = classes or _class_output({name: before[name] for name in closeness}, count, batch.labels)
         for name, sums in closeness.items():
             sums.add(before[name], after[name])
         if scores is not None:
-            classes.add(_scores(before, scores, count), _scores(after, scores, count), batch.labels)
-    return _summarize(closeness, scores, classes, dataset)
+            agreement.add(_scores(before, scores, count), _scores(after, scores, count), batch.labels)
+    return _summarize(closeness, scores, agreement, dataset)
 
 
 def fixed_batch(session: ort.InferenceSession) -> int | None:
@@ -84,15 +89,13 @@ def _compared(outputs: Mapping[str, np.ndarray]) -> list[str]:
     return found
 
 
-def _class_scores(array: np.ndarray, count: int) -> np.ndarray | None:
-    """Return ``[N, classes, 1, ...]`` as ``[N, classes]``, or None for any other shape."""
-    if array.dtype.kind != "f" or array.ndim < 2 or len(array) != count or array.shape[1] < 2:
-        return None
-    return array.reshape(count, -1) if array[0].size == array.shape[1] else None
+def _class_output(outputs: Mapping[str, np.ndarray], count: int, labels: np.ndarray | None) -> str | None:
+    scores = class_outputs(outputs, count)
+    return next(iter(scores), None) if labels is None or not scores else most_accurate(scores, labels)
 
 
 def _scores(outputs: Mapping[str, np.ndarray], name: str, count: int) -> np.ndarray:
-    scores = _class_scores(outputs[name], count)
+    scores = class_scores(outputs[name], count)
     if scores is None:
         raise ExportError(f"output {name!r} has shape {list(outputs[name].shape)}, class scores of {count} expected")
     return scores

@@ -4,10 +4,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import onnx
-from onnx import external_data_helper
-
-from toolchain.errors import ModelError
+from toolchain.graph import model_files
 
 CHUNK_BYTES = 1 << 20
 GZIP_LEVEL = 6  # what gzip and most web servers use
@@ -27,29 +24,6 @@ def size_section(original: Path, compressed: Path) -> dict[str, int | float]:
         "gzip_compressed_bytes": zipped[1],
         "gzip_ratio": zipped[0] / zipped[1],
     }
-
-
-def model_files(path: Path) -> list[Path]:
-    """Return the model file and the external data files that it refers to.
-
-    Raises:
-        ModelError: the model cannot be read, or points to a file that is missing or outside its folder.
-    """
-    try:
-        proto = onnx.load(path, load_external_data=False)
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    folder = path.parent.resolve()
-    files = {path.resolve(): path}
-    for tensor in proto.graph.initializer:
-        if not external_data_helper.uses_external_data(tensor):
-            continue
-        location = external_data_helper.ExternalDataInfo(tensor).location
-        file = (folder / location).resolve()
-        if not file.is_relative_to(folder) or not file.is_file():
-            raise ModelError(f"{path}: external data file {location!r} of tensor {tensor.name!r} is not in its folder")
-        files[file] = file
-    return list(files.values())
 
 
 def file_bytes(paths: Sequence[Path]) -> int:
