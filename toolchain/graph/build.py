@@ -146,7 +146,6 @@ def _value(info: onnx.ValueInfoProto) -> Value:
         )
     shape = None
     if tensor.HasField("shape"):
-        shape = tuple(
-            dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in tensor.shape.dim
-        )
+        # Old exporters write 0 or -1 for a dimension that is open.
+        shape = tuple(dim.dim_value if dim.dim_value > 0 else (dim.dim_param or None) for dim in tensor.shape.dim)
     return Value(info.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape)

@@ -37,7 +37,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Value:
-    """A graph input or output: its name, element type, and shape (an int, a symbol's name or None per dimension)."""
+    """A graph input or output: its name, element type, and shape.
+
+    A dimension is a positive int, or, where it is open, a symbol's name or None.
+    """
 
     name: str
     dtype: np.dtype

@@ -1,0 +1,15 @@
+import onnx.parser
+import pytest
+
+from toolchain.graph import load_graph
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_dimension_without_a_size_is_open(size):
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[N, 3, M] x) => (float[N, 3, M] y) { y = Relu(x) }'
+    )
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
+    graph = load_graph(proto)
+    assert graph.inputs[0].shape == (None, 3, "M")
+    assert graph.batch_size is None
