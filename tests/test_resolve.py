@@ -208,7 +208,7 @@ def test_the_plan_is_plain_json(cnn, tmp_path):
     assert json.loads(json.dumps(asdict(plan)))["steps"][0]["total"] == TOTAL
 
 
-SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=5)
+SIZES = st.lists(st.integers(2, 60), min_size=1, max_size=5)
 PERCENT = st.integers(1, 99)
 
 

@@ -74,6 +74,8 @@ def _reason(array: np.ndarray, uses: list[tuple[Node, int]]) -> str:
         return "a vector, not a weight matrix"
     if array.size == 0:
         return "it has no elements"
+    if array.size == 1:
+        return "a single number"
     return ""
 
 
