@@ -156,7 +156,7 @@ def test_a_request_that_makes_no_sense_is_refused(request_, message):
         ("[train]\nbatch_size = 0", "[train] batch_size: got 0, expected at least 1"),
         ("[train]\nbatch_size = 1.5", "batch_size: got a number 1.5, expected a whole number"),
         ("[train]\nlearning_rate = nan", "learning_rate: got nan, expected 1e-09 to 1000"),
-        ("[prune_schedule]\nrho = inf", "rho: got inf, expected at least 0"),
+        ("[prune_schedule]\nrho = inf", "rho: got inf, expected 0 to 1"),
         ("[prune_schedule]\nadmm_share = 2", "admm_share: got 2, expected 0 to 1"),
         ('[prune_schedule]\nscore = "magnitud"', "expected one of curvature, magnitude, lamp; did you mean magnitude"),
         ("[calibration]\nobserver = 1", "observer: got 1, expected one of minmax"),

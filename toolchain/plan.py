@@ -10,6 +10,9 @@ from toolchain.errors import RecipeError
 Device = Literal["auto", "cpu", "cuda"]
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
+DEFAULT_EPOCHS = 30  # of training without --epochs and --budget
+DEFAULT_SECONDS = 600.0  # or this, whichever ends first
+
 _T = TypeVar("_T", int, float, int | None, float | None)
 
 
@@ -81,7 +84,7 @@ class TrainOptions:
 
     Attributes:
         epochs: passes over the training data in all; 0 only calibrates and projects; None leaves it to ``budget_s``
-            or, without one, to the pipeline.
+            or, without one, to ``DEFAULT_EPOCHS`` or ``DEFAULT_SECONDS``, whichever ends first.
         budget_s: seconds that the schedule is fitted into; None for no limit. Never given together with ``epochs``.
         batch_size: samples per step.
         learning_rate: peak of the schedule; None lets the pipeline choose.
@@ -103,14 +106,14 @@ class PruneSchedule:
 
     Attributes:
         update_every: optimizer steps between two updates of Z and U.
-        rho: penalty at the end of its ramp, relative to the curvature of the loss.
+        rho: part of the way to the projection, 0..1, that each optimizer step moves the weights at the end of the ramp.
         score: what ranks weights globally: squared weight times root of Adam's second moment, magnitude, or LAMP.
         progressive_start: ratio at which the geometric tightening towards the target begins; 1 keeps all.
         admm_share: part of the training time spent in ADMM; the rest is masked fine-tuning.
     """
 
     update_every: int = _between(32, low=1)
-    rho: float = _between(5e-2, low=0.0)
+    rho: float = _between(5e-2, low=0.0, high=1.0)
     score: Literal["curvature", "magnitude", "lamp"] = "curvature"
     progressive_start: float = _between(5.0, low=1.0)
     admm_share: float = _between(0.6, low=0.0, high=1.0)
@@ -122,13 +125,13 @@ class QuantSchedule:
 
     Attributes:
         update_every: optimizer steps between two updates of Z and U.
-        rho: penalty at the end of its ramp, relative to the curvature of the loss.
+        rho: part of the way to the projection, 0..1, that each optimizer step moves the weights at the end of the ramp.
         admm_share: part of the training time spent in ADMM; the rest is straight-through fine-tuning on the grid.
         time_share: part of the whole training time that quantization gets when the model is pruned as well.
     """
 
     update_every: int = _between(32, low=1)
-    rho: float = _between(5e-2, low=0.0)
+    rho: float = _between(5e-2, low=0.0, high=1.0)
     admm_share: float = _between(0.5, low=0.0, high=1.0)
     time_share: float = _between(0.4, low=0.0, high=1.0)
 
@@ -238,7 +241,7 @@ def _describe_training(train: TrainOptions) -> dict[str, Json]:
     elif train.budget_s is not None:
         says = f"train within {train.budget_s:,.0f} s"
     else:
-        says = "train for the default number of epochs"
+        says = f"train for {DEFAULT_EPOCHS} epochs or {DEFAULT_SECONDS / 60:.0f} minutes, whichever ends first"
     return {
         "step": "train",
         "says": f"{says}, batches of {train.batch_size}" if train.epochs != 0 else says,
