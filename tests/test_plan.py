@@ -2,7 +2,6 @@ import json
 
 import pytest
 
-from toolchain import compression, plan
 from toolchain.amounts import QuantSpec
 from toolchain.errors import RecipeError
 from toolchain.plan import (
@@ -56,10 +55,6 @@ def test_each_step_is_one_sentence_for_people():
 )
 def test_the_length_of_training_is_said_in_words(options, sentence):
     assert plan_sentences(Plan((QUANTIZE,), options))[-1] == sentence
-
-
-def test_the_default_length_that_is_said_is_the_one_that_is_trained():
-    assert (plan.DEFAULT_EPOCHS, plan.DEFAULT_SECONDS) == (compression.DEFAULT_EPOCHS, compression.DEFAULT_SECONDS)
 
 
 def test_a_plan_finds_its_steps_by_kind():

@@ -20,11 +20,9 @@ from toolchain.export import KernelChoice, activation_values, choose_kernels
 from toolchain.formats import TensorFormat
 from toolchain.graph import find_weights
 from toolchain.module import OnnxModule
-from toolchain.plan import Plan
+from toolchain.plan import DEFAULT_EPOCHS, DEFAULT_SECONDS, Plan
 
 SPARSE = 0.1  # a tensor with this part of exact zeros was pruned; trained weights are hardly ever exactly zero
-DEFAULT_EPOCHS = 30
-DEFAULT_SECONDS = 600.0  # without --epochs and --budget, whichever ends first
 
 # Parts of the whole job's time, for the time left.
 TRAINING_WEIGHT = 0.85
