@@ -37,7 +37,11 @@ from toolchain.recipe import Request, read_request
 from toolchain.resolve import make_plan
 from toolchain.workload import Workload, load_workload
 
-LEARNING_RATE = 2e-3
+SHIFTED = "Training images are shifted at random by up to one pixel each way."
+
+# Parts of the whole job's time, for the time left; the rest is training.
+LOAD_WEIGHT, EXPORT_WEIGHT, MEASURE_WEIGHT = 0.02, 0.03, 0.06
+
 RESERVE = 0.12  # part of a time budget kept for choosing kernels, export and measuring
 LONGEST_RESERVE = 90.0
 SMALLEST_NORM = 16  # samples at a time from which batch statistics mean something
@@ -104,48 +108,45 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     source = Path(model)
     target = Path(output) if output is not None else default_output(source)
     folder = Path(report) if report is not None else default_report(target)
-    read = [Path(name) for name in (recipe, data, evaluation) if name is not None]
-    check_output(source, target, folder, read)
+    check_output(source, target, folder, [Path(name) for name in (recipe, data, evaluation) if name is not None])
     told = progress or NullProgress()
-    timings: dict[str, float] = {}
 
-    told.phase("load", 0.02)
+    told.phase("load", LOAD_WEIGHT)
     graph, note = simplify(load_graph(source))
     plan = make_plan(graph, request)
     torch.manual_seed(plan.train.seed)
     teacher = OnnxModule(graph).to(_device(plan.train.device)).eval()
     module = OnnxModule(graph).to(teacher.device)
     workload = load_workload(teacher, data, evaluation, preprocessing or Preprocessing(), plan.train.seed)
-    notes = tuple(text for text in (note, *workload.notes) if text)
+    trainer = _trainer(plan, module, teacher, workload, told)
+    notes = [text for text in (note, *workload.notes, SHIFTED if trainer.augment else "") if text]
     for text in notes:
         told.note(text)
-    timings["load_s"] = time.monotonic() - started
+    loaded = time.monotonic()
 
-    trainer = _trainer(plan, module, teacher, workload, told)
     until = None if plan.train.budget_s is None else started + plan.train.budget_s - _reserve(plan.train.budget_s)
     sample = _first(workload.split.evaluation, graph, 1)
     try:
         done = run_passes(plan, trainer, sample, deadline_for(plan, trainer.steps_per_epoch, until))
     except TrainingError as error:
         raise _with_rescued(error, module, target) from error
-    timings["train_s"] = time.monotonic() - started - timings["load_s"]
+    trained = time.monotonic()
 
-    told.phase("export and verify", 0.03)
+    told.phase("export and verify", EXPORT_WEIGHT)
     written, parity = _export(module, done, workload.split.evaluation, target)
-    told.phase("measure", 0.06)
+    told.phase("measure", MEASURE_WEIGHT)
+    reasons = {node: choice.reason for node, choice in done.kernels.items()}
     measured = Measurements(
         original=source,
         compressed=target,
         plan=describe_plan(plan),
         seed=plan.train.seed,
         size=size_section(source, target),
-        weights=weights_section(
-            module, written.tensors, {node: kernel.reason for node, kernel in done.kernels.items()}
-        ),
-        quality=quality_section(source, target, workload.split.evaluation, plan.export.threads, workload.classes),
+        weights=weights_section(module, written.tensors, reasons),
+        quality=quality_section(source, target, workload.split.evaluation, classes=workload.classes),
         latency=measure_latency(source, target, sample, plan.export.threads),
         parity=asdict(parity),
-        timings=timings | {"total_s": time.monotonic() - started},
+        timings={"load_s": loaded - started, "train_s": trained - loaded, "total_s": time.monotonic() - started},
         convergence=done.log,
         notes=notes,
     )
@@ -193,7 +194,7 @@ def _trainer(plan: Plan, module: OnnxModule, teacher: OnnxModule, workload: Work
         selection=parts.selection,
         objective=objective_for(graph, workload.classes),
         batch_size=plan.train.batch_size,
-        learning_rate=plan.train.learning_rate or LEARNING_RATE,
+        learning_rate=plan.train.learning_rate,
         augment=movable and can_shift(parts.train.batch(np.arange(1)).inputs),
         moves_normalization=parts.train.kind != "synthetic" and (graph.batch_size or SMALLEST_NORM) >= SMALLEST_NORM,
         rng=np.random.default_rng(plan.train.seed),

@@ -96,7 +96,8 @@ def _synthetic_count(graph: Graph) -> int:
         int(np.prod([size if isinstance(size, int) else 224 for size in (value.shape or ())[1:]])) * 4
         for value in graph.inputs
     )
-    return int(np.clip(SYNTHETIC_BYTES // max(1, per_sample), 16, SYNTHETIC_SAMPLES))
+    least = 16 * (graph.batch_size or 1)  # so that each held-out tenth still makes a batch
+    return int(np.clip(SYNTHETIC_BYTES // max(1, per_sample), least, max(least, SYNTHETIC_SAMPLES)))
 
 
 def _check_size(data: Dataset, graph: Graph) -> None:
