@@ -10,7 +10,8 @@ from torch import Tensor
 from toolchain.formats import TensorFormat
 
 if TYPE_CHECKING:
-    from passes.training import Allowance, Trainer
+    from passes.allowance import Allowance
+    from passes.trainer import Trainer
 
 Tensors = Mapping[str, Tensor]
 Formats = Mapping[str, TensorFormat]

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from passes.admm_training import AdmmStage, Penalty
+from passes.allowance import Allowance
 from passes.base import Pass, PassResult
 from passes.constraints import Budget, TopK, progressive
 from passes.finetune import FinetuneStage
 from passes.projection import project_onto
-from passes.training import Allowance, Trainer, train
+from passes.trainer import Trainer
+from passes.training import train
 
 
 @dataclass(frozen=True)

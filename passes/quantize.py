@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from passes.admm_training import AdmmStage, Penalty
+from passes.allowance import Allowance
 from passes.base import Pass, PassResult
 from passes.constraints import Levels, LevelTarget
 from passes.projection import project_onto
-from passes.training import Allowance, Trainer, train
+from passes.trainer import Trainer
+from passes.training import train
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from calibration.data import Dataset, Preprocessing
+from passes.allowance import Allowance
 from passes.objective import Objective
-from passes.training import Allowance, Trainer
+from passes.trainer import Trainer
 from toolchain.compression import Deadline, deadline_for, run_passes
 from toolchain.errors import TrainingError
 from toolchain.graph import load_graph

@@ -9,12 +9,14 @@ import torch
 
 from calibration.collect import collect_grids
 from passes.admm_training import Penalty
+from passes.allowance import Allowance
 from passes.constraints import Budget, Levels, LevelTarget, levels_for
 from passes.finetune import FinetuneStage
 from passes.prune import Prune
 from passes.quantize import Quantize
 from passes.rounding import round_biases
-from passes.training import Allowance, Trainer, train
+from passes.trainer import Trainer
+from passes.training import train
 from toolchain.amounts import QuantSpec
 from toolchain.export import KernelChoice, activation_values, choose_kernels
 from toolchain.formats import TensorFormat

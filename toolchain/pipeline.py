@@ -15,7 +15,7 @@ import torch
 from calibration.data import Dataset, Preprocessing
 from passes.augment import can_shift
 from passes.objective import objective_for
-from passes.training import Trainer
+from passes.trainer import Trainer
 from toolchain.compression import Compression, deadline_for, run_passes
 from toolchain.errors import ModelError, RecipeError, TrainingError
 from toolchain.export import Parity, WrittenModel, check_folded, verify, write_model

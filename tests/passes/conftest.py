@@ -9,7 +9,7 @@ import torch
 
 from calibration.data import Dataset, Preprocessing
 from passes.objective import Objective
-from passes.training import Trainer
+from passes.trainer import Trainer
 from toolchain.graph import load_graph
 from toolchain.module import OnnxModule
 from toolchain.progress import NullProgress

@@ -1,9 +1,10 @@
 import torch
 
+from passes.allowance import Allowance
 from passes.constraints import Levels, LevelTarget
 from passes.finetune import FinetuneStage
 from passes.projection import project_onto
-from passes.training import Allowance, train
+from passes.training import train
 from toolchain.formats import TensorFormat
 
 

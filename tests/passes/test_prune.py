@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from passes.admm_training import Penalty
+from passes.allowance import Allowance
 from passes.constraints import Budget
 from passes.prune import Prune
-from passes.training import Allowance
 
 
 def test_pruning_keeps_exactly_what_was_asked_and_most_of_the_accuracy(trainer, count):

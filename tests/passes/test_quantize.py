@@ -1,11 +1,12 @@
 import torch
 
 from passes.admm_training import Penalty
+from passes.allowance import Allowance
 from passes.constraints import Budget, LevelTarget
 from passes.finetune import FinetuneStage
 from passes.prune import Prune
 from passes.quantize import Quantize
-from passes.training import Allowance, train
+from passes.training import train
 
 
 def test_quantizing_after_pruning_keeps_zeros_and_moves_survivors_onto_the_grid(trainer, count):

@@ -1,13 +1,13 @@
-import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
 
+from passes.allowance import Allowance
 from passes.base import Constraint
 from passes.finetune import FinetuneStage
-from passes.training import Allowance, Score, learning_rate_at, train
+from passes.training import learning_rate_at, train
 from toolchain.errors import TrainingError
 
 
@@ -48,25 +48,6 @@ def test_portions_of_a_batch_add_up_to_the_gradient_of_the_whole(make_trainer):
         train(trainer, stage, Allowance(steps=1))
         gradients.append(trainer.module.tensor("w1").detach().clone())
     assert torch.allclose(*gradients, atol=1e-6)
-
-
-def test_the_first_limit_reached_ends_a_phase():
-    allowance = Allowance(steps=10, seconds=100.0)
-    assert allowance.done(5, 10.0) == 0.5
-    assert allowance.done(1, 90.0) == 0.9
-    assert allowance.share(0.5) == Allowance(5, 50.0)
-
-
-def test_every_sample_is_seen_once_an_epoch(trainer):
-    batches = itertools.islice(trainer.batches(), trainer.steps_per_epoch)
-    seen = np.concatenate([batch.inputs["x"] for batch in batches])
-    assert len(np.unique(seen, axis=0)) == len(seen) == 288
-
-
-def test_accuracy_decides_and_loss_breaks_ties():
-    assert Score(0.9, 1.0).better_than(Score(0.8, 0.1))
-    assert Score(0.9, 0.1).better_than(Score(0.9, 0.2))
-    assert Score(None, 0.1).better_than(Score(None, 0.2))
 
 
 def test_the_learning_rate_rises_then_falls():

@@ -1,0 +1,156 @@
+"""What the training passes of a run share: the models, the data, the judgement of a state."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from calibration.data import Batch, Dataset
+from passes.augment import shift_images
+from passes.normalization import normalizations, reestimate_normalization
+from passes.objective import Objective, correct
+from toolchain.formats import TensorFormat
+from toolchain.module import OnnxModule
+from toolchain.progress import Progress
+
+TARGET_BYTES = 256 * 2**20  # of the teacher's outputs on the selection data that are kept
+NORMALIZATION_BATCHES = 40  # batches that BatchNormalization statistics are re-estimated from
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good a model is on the selection data: accuracy as a fraction (None without labels), and loss."""
+
+    accuracy: float | None
+    loss: float
+
+    def better_than(self, other: "Score") -> bool:
+        """Compare by accuracy where there is one, and ties by loss."""
+        return (self.accuracy or 0.0, -self.loss) > (other.accuracy or 0.0, -other.loss)
+
+
+@dataclass
+class Best:
+    """The best state that a phase has seen: values of the module's tensors, its formats, its score."""
+
+    score: Score
+    state: dict[str, Tensor]
+    formats: dict[str, TensorFormat]
+
+    @classmethod
+    def of(cls, module: OnnxModule, score: Score) -> "Best":
+        """Return a copy of the module's state."""
+        return cls(score, {key: value.clone() for key, value in module.state_dict().items()}, dict(module.formats))
+
+    def restore(self, module: OnnxModule) -> None:
+        """Put the state back into the module."""
+        module.load_state_dict(self.state)
+        module.formats.clear()
+        module.formats.update(self.formats)
+
+
+@dataclass
+class Trainer:
+    """What the training passes of one run share.
+
+    Attributes:
+        module: the model that is compressed, changed in place.
+        teacher: the original model.
+        data: what it trains on.
+        selection: held out from training; picks the best iterate.
+        objective: the loss.
+        batch_size: samples per step.
+        learning_rate: of Adam, at its peak.
+        augment: whether image batches are shifted by up to one pixel; the teacher sees the same batch.
+        moves_normalization: whether BatchNormalization trains by batch statistics and is re-estimated; not on synthetic
+            inputs, whose statistics are only close to those of the real data that the model's own were taken from.
+        rng: draws the order of the batches.
+        progress: is told what happens.
+    """
+
+    module: OnnxModule
+    teacher: OnnxModule
+    data: Dataset
+    selection: Dataset
+    objective: Objective
+    batch_size: int
+    learning_rate: float
+    augment: bool
+    moves_normalization: bool
+    rng: np.random.Generator
+    progress: Progress
+    _targets: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    _target_bytes: int = 0
+
+    @property
+    def portion(self) -> int | None:
+        """How many samples the model insists on at a time; a batch is then made of several portions."""
+        return self.module.graph.batch_size
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield training batches for ever, every sample at most once per epoch."""
+        portion = self.portion or 1
+        size = max(portion, min(self.batch_size, len(self.data)) // portion * portion)
+        while True:
+            order = self.rng.permutation(len(self.data))
+            for start in range(0, len(order) - size + 1, size):
+                batch = self.data.batch(order[start : start + size])
+                yield shift_images(batch, self.rng) if self.augment else batch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches make an epoch."""
+        return max(1, len(self.data) // self.batch_size)
+
+    def tensors(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return the batch on the module's device."""
+        device = self.module.device
+        inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.inputs.items()}
+        labels = None if batch.labels is None else torch.from_numpy(batch.labels).to(device, torch.int64)
+        return inputs, labels
+
+    @torch.no_grad()
+    def evaluate(self) -> Score:
+        """Return the score on the selection data of the module as it is."""
+        self.module.eval()
+        loss, hits = 0.0, 0
+        count = 0
+        for number, batch in enumerate(self.selection.batches(self.portion or self.batch_size)):
+            if self.portion is not None and len(batch) < self.portion:
+                break  # a rest that the model does not accept
+            count += len(batch)
+            inputs, labels = self.tensors(batch)
+            outputs, targets = self.module(inputs), self._target(number, inputs)
+            loss += float(self.objective.loss(outputs, targets, labels)) * len(batch)
+            if labels is not None and self.objective.classes:
+                hits += correct(outputs[self.objective.classes], labels)
+        labelled = self.selection.labels is not None and self.objective.classes is not None
+        return Score(hits / count if labelled else None, loss / count)
+
+    def _target(self, number: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the teacher's outputs on a selection batch, from memory where they fit there."""
+        found = self._targets.get(number)
+        if found is None:
+            found = self.teacher(inputs)
+            size = sum(value.numel() * value.element_size() for value in found.values())
+            if self._target_bytes + size <= TARGET_BYTES:
+                self._targets[number] = found
+                self._target_bytes += size
+        return found
+
+    def settle(self) -> Score:
+        """Re-estimate BatchNormalization's statistics for the weights as they are, if that helps; return the score."""
+        score = self.evaluate()
+        if not normalizations(self.module) or not self.moves_normalization:
+            return score
+        before = Best.of(self.module, score)
+        count = min(NORMALIZATION_BATCHES, self.steps_per_epoch)
+        reestimate_normalization(self.module, (self.tensors(batch)[0] for batch in islice(self.batches(), count)))
+        after = self.evaluate()
+        if after.better_than(score):
+            return after
+        before.restore(self.module)
+        return score

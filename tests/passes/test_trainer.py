@@ -1,0 +1,35 @@
+import itertools
+
+import numpy as np
+import torch
+
+from passes.trainer import Best, Score
+
+
+def test_every_sample_is_seen_once_an_epoch(trainer):
+    batches = itertools.islice(trainer.batches(), trainer.steps_per_epoch)
+    seen = np.concatenate([batch.inputs["x"] for batch in batches])
+    assert len(np.unique(seen, axis=0)) == len(seen) == 288
+
+
+def test_accuracy_decides_and_loss_breaks_ties():
+    assert Score(0.9, 1.0).better_than(Score(0.8, 0.1))
+    assert Score(0.9, 0.1).better_than(Score(0.9, 0.2))
+    assert Score(None, 0.1).better_than(Score(None, 0.2))
+
+
+def test_a_best_state_gives_back_weights_and_formats(trainer):
+    saved = Best.of(trainer.module, Score(0.5, 1.0))
+    weight = trainer.module.tensor("w1")
+    before = weight.detach().clone()
+    with torch.no_grad():
+        weight.zero_()
+    saved.restore(trainer.module)
+    assert torch.equal(trainer.module.tensor("w1"), before)
+    assert trainer.module.formats == {}
+
+
+def test_the_untouched_model_answers_every_label_of_its_own_teacher(trainer):
+    score = trainer.evaluate()
+    assert score.accuracy == 1.0
+    assert score.loss >= 0
