@@ -56,6 +56,8 @@ def load_workload(
     """
     graph = module.graph
     notes: tuple[str, ...] = ()
+    # Read before inputs are synthesised, which takes longer: a mistake is said at once.
+    loaded = None if evaluation is None else load_data(evaluation, graph, preprocessing)
     if data is None:
         source = LoadedData(synthesize(module, _synthetic_count(graph), seed))
         notes += (NO_DATA,)
@@ -63,8 +65,7 @@ def load_workload(
         source = load_data(data, graph, preprocessing)
         notes += source.notes
     judged = None
-    if evaluation is not None:
-        loaded = load_data(evaluation, graph, preprocessing)
+    if evaluation is not None and loaded is not None:
         judged = loaded.train if loaded.test is None else loaded.test
         notes += loaded.notes
         if data is not None and _trained_on(judged, loaded, source, Path(data).resolve() == Path(evaluation).resolve()):
