@@ -133,7 +133,8 @@ def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Ba
 
 
 def _evaluate(trainer: Trainer, stage: Stage, best: Best | None, log: list[LogEntry], at: LogEntry) -> Best | None:
-    with stage.feasible(float(at["done"])) as keep:
+    # At the start the target's own projection is judged, so that training never ends worse than no training.
+    with stage.feasible(float(at["done"]) if at["step"] else 1.0) as keep:
         score = trainer.settle() if keep else trainer.evaluate()
         if keep and math.isfinite(score.loss) and (best is None or score.better_than(best.score)):
             best = Best.of(trainer.module, score)

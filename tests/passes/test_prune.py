@@ -3,7 +3,8 @@ import torch
 
 from passes.admm_training import Penalty
 from passes.allowance import Allowance
-from passes.constraints import Budget
+from passes.constraints import Budget, TopK
+from passes.projection import project_onto
 from passes.prune import Prune
 
 
@@ -34,3 +35,11 @@ def test_the_same_seed_gives_the_same_weights(make_trainer):
         Prune((Budget(("w1", "w2"), 36),), Penalty(update_every=8)).run(trainer, Allowance(steps=50))
         results.append(trainer.module.tensor("w1").detach().clone())
     assert torch.equal(*results)
+
+
+def test_a_learning_rate_that_ruins_the_model_ends_no_worse_than_projection_alone(make_trainer):
+    projected, trained = make_trainer(), make_trainer(learning_rate=3.0)
+    prune = Prune((Budget(("w1", "w2"), 100),), Penalty(), score="magnitude")
+    project_onto(projected.module, ("w1", "w2"), TopK(prune.budgets))
+    prune.run(trained, Allowance(steps=20))
+    assert trained.evaluate().loss <= projected.evaluate().loss
