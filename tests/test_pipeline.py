@@ -112,6 +112,12 @@ def test_without_data_the_report_says_that_accuracy_was_not_measured(model, tmp_
     assert any("accuracy on real data was not measured" in note for note in result.report["notes"])
 
 
+@pytest.mark.parametrize(("with_data", "rate"), [(True, 2e-3), (False, 2e-4)])
+def test_steps_are_small_where_normalisation_cannot_follow_them(model, data, tmp_path, with_data, rate):
+    result = compress(model, prune="2x", data=data if with_data else None, epochs=1, output=tmp_path / "small.onnx")
+    assert result.report["plan"][-1]["learning_rate"] == rate
+
+
 def test_several_inputs_and_outputs_are_distilled_together(tmp_path):
     model = write(TWO_WAY, tmp_path / "two.onnx")
     rng = np.random.default_rng(0)

@@ -87,7 +87,7 @@ class TrainOptions:
             or, without one, to ``DEFAULT_EPOCHS`` or ``DEFAULT_SECONDS``, whichever ends first.
         budget_s: seconds that the schedule is fitted into; None for no limit. Never given together with ``epochs``.
         batch_size: samples per step.
-        learning_rate: peak of the schedule, of Adam.
+        learning_rate: of Adam, at the peak of its schedule; None lets the model and the data decide.
         seed: of every random choice.
         device: ``"auto"`` takes CUDA where there is one.
     """
@@ -95,7 +95,7 @@ class TrainOptions:
     epochs: int | None = None
     budget_s: float | None = None
     batch_size: int = _between(128, low=1)
-    learning_rate: float = _between(2e-3, low=1e-9, high=1e3)
+    learning_rate: float | None = _between(None, low=1e-9, high=1e3)
     seed: int = 0
     device: Device = "auto"
 
