@@ -84,10 +84,10 @@ def machine() -> dict[str, str | int | None]:
 
 
 def save(name: str, result: dict[str, Any]) -> Path:
-    """Write ``results/NAME.json``."""
+    """Write ``results/NAME.json``, in which no folder of this machine is named."""
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1).replace(f"{SHARED}/", "shared/") + "\n")
     return path
 
 
