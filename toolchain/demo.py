@@ -19,7 +19,7 @@ from toolchain.pipeline import CompressResult, compress
 from toolchain.progress import Progress
 
 PRUNE, QUANT = "36x", "2bit"
-COMPRESSION_EPOCHS = 300  # about a minute on two cores
+COMPRESSION_EPOCHS = 200  # about a minute and a half on two cores
 TRAINING_EPOCHS = 20
 BATCH_SIZE = 64
 LEARNING_RATE = 5e-3
