@@ -185,3 +185,17 @@ def test_lenet_keeps_its_size_limit(compress, kept, levels, limit):
     assert len(data) <= limit
     check_folded(data)
     verify(data, module, [batch(4, 1, 28, 28, name="image")])
+
+
+def test_initializers_of_an_old_file_stay_constant_when_its_ir_version_is_raised(build, compress):
+    graph = build(MLP, SHAPES).graph.proto
+    old = onnx.ModelProto()
+    old.CopyFrom(graph)
+    old.ir_version = 3  # in which every initializer is listed as an input
+    for name, shape in SHAPES.items():
+        old.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    module = OnnxModule(load_graph(old))
+    compress(module, 0.1, PRUNED)
+    proto = write_model(module, {}).proto
+    assert proto.ir_version >= 4
+    assert [value.name for value in proto.graph.input] == ["x"]

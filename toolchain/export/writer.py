@@ -119,11 +119,24 @@ def _assemble(draft: Draft) -> onnx.ModelProto:
         getattr(graph, name).extend(items)
     needed = IR_SPARSE if builder.sparse else IR_FREE_INITIALIZERS if builder.initializers else 0
     proto.ir_version = max(proto.ir_version, needed)
+    if draft.module.graph.proto.ir_version < IR_FREE_INITIALIZERS <= proto.ir_version:
+        _take_initializers_from_inputs(graph)
     proto.functions.extend(builder.functions.values())
     domains = {entry.domain for entry in proto.opset_import} | {"", "ai.onnx"}
     used = {node.domain for node in graph.node} - domains
     proto.opset_import.extend(helper.make_opsetid(name, 1) for name in sorted(used))
     return proto
+
+
+def _take_initializers_from_inputs(graph: onnx.GraphProto) -> None:
+    """Keep initializers constant: until IR version 4 all were, though listed as inputs; since, those listed are not.
+
+    The runtime folds and fuses only what is constant.
+    """
+    constants = {item.name for item in graph.initializer} | {item.values.name for item in graph.sparse_initializer}
+    inputs = [item for item in graph.input if item.name not in constants]
+    graph.ClearField("input")
+    graph.input.extend(inputs)
 
 
 def _with_values(tensor: onnx.TensorProto, draft: Draft) -> onnx.TensorProto:
