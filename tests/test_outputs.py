@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,13 @@ def test_the_recipe_and_the_data_are_never_written(tmp_path):
     recipe.write_text('prune = "2x"')
     with pytest.raises(ExportError, match="is the recipe or the data"):
         check_output(model, recipe, None, [Path("package.module:function"), recipe])
+
+
+def test_a_device_is_never_replaced_by_a_file(tmp_path):
+    with pytest.raises(ExportError, match="device or a pipe"):
+        check_output(tmp_path / "model.onnx", Path(os.devnull), None, ())
+
+
+def test_an_output_without_a_name_is_refused():
+    with pytest.raises(ExportError, match="no file name"):
+        default_report(Path())

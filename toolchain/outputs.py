@@ -15,6 +15,8 @@ def default_output(model: Path) -> Path:
 
 def default_report(output: Path) -> Path:
     """Return the report folder beside ``output``: ``small.onnx`` gives ``small-report``."""
+    if not output.name:
+        raise ExportError("the output has no file name", hint="name a file with -o, such as -o small.onnx")
     return output.with_name(f"{output.stem}-report")
 
 
@@ -35,6 +37,8 @@ def check_output(model: Path, output: Path, report: Path | None, read: Iterable[
         raise ModelError(f"cannot read {model}: no such file", hint="give the path of an .onnx file")
     if output.exists() and output.samefile(model):
         raise ExportError(f"the output {output} is the input itself", hint="name another file with -o")
+    if output.exists() and not output.is_file() and not output.is_dir():
+        raise ExportError(f"the output {output} is a device or a pipe, not a file", hint="name a file with -o")
     if output.is_dir():
         raise ExportError(f"the output {output} is a folder", hint=f"name a file, such as -o {output / 'small.onnx'}")
     if output.exists():

@@ -124,7 +124,9 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     module = OnnxModule(graph).to(teacher.device)
     workload = load_workload(teacher, data, evaluation, preprocessing or Preprocessing(), plan.train.seed)
     trainer = _trainer(plan, module, teacher, workload, told)
-    notes = [text for text in (note, *workload.notes, SHIFTED if trainer.augment else "") if text]
+    notes = [
+        text for text in (note, *workload.notes, SHIFTED if trainer.augment and plan.train.epochs != 0 else "") if text
+    ]
     for text in notes:
         told.note(text)
     loaded = time.monotonic()
