@@ -33,12 +33,12 @@ def check_output(model: Path, output: Path, report: Path | None, read: Iterable[
         ModelError: there is no model at ``model``.
         ExportError: the output is a file that the run reads, or a folder, or a place cannot be written.
     """
+    if output.exists() and not output.is_file() and not output.is_dir():
+        raise ExportError(f"the output {output} is a device or a pipe, not a file", hint="name a file with -o")
     if not model.is_file():
         raise ModelError(f"cannot read {model}: no such file", hint="give the path of an .onnx file")
     if output.exists() and output.samefile(model):
         raise ExportError(f"the output {output} is the input itself", hint="name another file with -o")
-    if output.exists() and not output.is_file() and not output.is_dir():
-        raise ExportError(f"the output {output} is a device or a pipe, not a file", hint="name a file with -o")
     if output.is_dir():
         raise ExportError(f"the output {output} is a folder", hint=f"name a file, such as -o {output / 'small.onnx'}")
     if output.exists():

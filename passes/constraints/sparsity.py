@@ -59,7 +59,7 @@ def _magnitude(weight: Tensor, _curvature: Tensor | None) -> Tensor:
 
 def _curvature(weight: Tensor, curvature: Tensor | None) -> Tensor:
     if curvature is None:
-        return weight.square() / weight.square().mean().clamp_min(1e-30)
+        return _lamp(weight, None)  # before the first step nothing is known of the curvature
     return weight.square() * curvature.add(1e-16).sqrt()
 
 
