@@ -11,7 +11,6 @@ from toolchain.plan import (
     QuantizeStep,
     TrainOptions,
     describe_plan,
-    plan_sentences,
 )
 
 PRUNE = PruneStep((PruneGroup(("a", "b"), 10, 360), PruneGroup(("c",), 20, 40)), total=500)
@@ -38,7 +37,8 @@ def test_the_description_is_json_with_every_count():
 
 
 def test_each_step_is_one_sentence_for_people():
-    assert plan_sentences(Plan((PRUNE, QUANTIZE), TrainOptions(budget_s=600))) == [
+    plan = Plan((PRUNE, QUANTIZE), TrainOptions(budget_s=600))
+    assert [entry["says"] for entry in describe_plan(plan)] == [
         "prune 3 tensors to 130 of 500 weights (3.846x)",
         "quantize 2 tensors to 2bit, 1 tensor to binary",
         "train within 600 s, batches of 128",
@@ -54,7 +54,7 @@ def test_each_step_is_one_sentence_for_people():
     ],
 )
 def test_the_length_of_training_is_said_in_words(options, sentence):
-    assert plan_sentences(Plan((QUANTIZE,), options))[-1] == sentence
+    assert describe_plan(Plan((QUANTIZE,), options))[-1]["says"] == sentence
 
 
 def test_a_plan_finds_its_steps_by_kind():

@@ -200,11 +200,6 @@ def describe_plan(plan: Plan) -> list[dict[str, Json]]:
     return entries
 
 
-def plan_sentences(plan: Plan) -> list[str]:
-    """Return one short sentence per step, for the terminal."""
-    return [str(entry["says"]) for entry in describe_plan(plan)]
-
-
 def _describe_prune(step: PruneStep) -> dict[str, Json]:
     ratio = step.total / step.kept
     pruned = len(step.names)
