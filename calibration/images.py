@@ -48,13 +48,18 @@ def load_images(folder: Path, graph: Graph, preprocessing: Preprocessing) -> Loa
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in _entries(folder) if path.is_dir()]
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-    )
+    return [path for path in _entries(folder) if path.suffix.lower() in EXTENSIONS]
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"cannot read the folder {folder}: {error.strerror}") from error
 
 
 def _parts(folder: Path) -> tuple[Path, Path | None]:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -126,3 +128,12 @@ def test_another_number_of_classes_than_the_model_has_is_noted(tmp_path, colour)
     for name in "abc":
         save(tmp_path / name / "1.png", noise(8, 6, 3))
     assert "3 class folders" in load_images(tmp_path, colour, PLAIN).notes[0]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, colour, monkeypatch):
+    def denied(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(DataError, match=r"cannot read the folder .*: Permission denied"):
+        load_images(tmp_path, colour, PLAIN)
