@@ -11,22 +11,6 @@ from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node
 from toolchain.ops import Implementation, check_supported, find, to_tensor
 
-# Inputs that train when they are float initializers. What is absent here (running statistics, scales, clip bounds,
-# shapes) stays as it is in the file.
-TRAINABLE_INPUTS = {
-    "BatchNormalization": (1, 2),
-    "Conv": (1, 2),
-    "ConvTranspose": (1, 2),
-    "Einsum": (0, 1),
-    "Gather": (0,),
-    "Gemm": (0, 1, 2),
-    "GroupNormalization": (1, 2),
-    "InstanceNormalization": (1, 2),
-    "LayerNormalization": (1, 2),
-    "MatMul": (0, 1),
-    "PRelu": (1,),
-    "RMSNormalization": (1,),
-}
 # Elementwise operands train only as biases and scales, with one dimension other than 1: a matrix that is added or
 # multiplied is as a rule a mask or a table of positions, which must not move.
 TRAINABLE_VECTORS = {"Add": (0, 1), "Mul": (0, 1), "Sub": (1,)}
@@ -53,7 +37,7 @@ class OnnxModule(nn.Module):
         self.formats: dict[str, TensorFormat] = {}
         self._steps = [(node, _implementation(node)) for node in graph.nodes]
         self._last_use = _last_uses(graph)
-        trainable = _trainable(graph)
+        trainable = _trainable(self._steps, graph)
         # torch forbids "." in parameter names and ONNX uses it, so the attribute names are numbered.
         self._attributes: dict[str, str] = {}
         self._constants: dict[str, Tensor] = {}
@@ -200,15 +184,15 @@ def _implementation(node: Node) -> Implementation:
     return found
 
 
-def _trainable(graph: Graph) -> set[str]:
+def _trainable(steps: list[tuple[Node, Implementation]], graph: Graph) -> set[str]:
     found = set()
-    for node in graph.nodes:
+    for node, implementation in steps:
         vectors = TRAINABLE_VECTORS.get(node.op, ())
         for position, name in enumerate(node.inputs):
             array = graph.initializers.get(name)
             if array is None or array.dtype != np.float32 or array.size < 2:
                 continue
-            if position in TRAINABLE_INPUTS.get(node.op, ()) or (position in vectors and _is_vector(array)):
+            if position in implementation.trainable or (position in vectors and _is_vector(array)):
                 found.add(name)
     return found
 

@@ -19,7 +19,7 @@ def leaky_relu(x: Tensor, *, alpha: float = 0.01) -> Tensor:
     return F.leaky_relu(x, alpha)
 
 
-@op("PRelu", since=7)
+@op("PRelu", since=7, trainable=(1,))
 def prelu(x: Tensor, slope: Tensor) -> Tensor:
     """X, times a learned slope where negative; the slope broadcasts as numpy does."""
     return torch.where(x < 0, x * slope, x)

@@ -10,7 +10,7 @@ _CONV = (F.conv1d, F.conv2d, F.conv3d)
 _CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
-@op("Conv")
+@op("Conv", trainable=(1, 2))
 def conv(
     x: Tensor,
     w: Tensor,
@@ -32,7 +32,7 @@ def conv(
     return _CONV[rank - 1](fast_layout(pad(x, before, after)), w, b, strides, [0] * rank, dilations, group)
 
 
-@op("ConvTranspose")
+@op("ConvTranspose", trainable=(1, 2))
 def conv_transpose(
     x: Tensor,
     w: Tensor,

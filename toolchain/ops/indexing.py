@@ -45,7 +45,7 @@ def _upwards(index: Tensor, size: int) -> Tensor:
     return torch.where(index < 0, index + size, index)
 
 
-@op("Gather")
+@op("Gather", trainable=(0,))
 def gather(x: Tensor, indices: Tensor, *, axis: int = 0) -> Tensor:
     """Whole slices along ``axis``."""
     axis %= x.ndim

@@ -6,13 +6,13 @@ from torch import Tensor
 from toolchain.ops.registry import op
 
 
-@op("MatMul")
+@op("MatMul", trainable=(0, 1))
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Matrix product with numpy semantics."""
     return torch.matmul(a, b)
 
 
-@op("Gemm", since=7)
+@op("Gemm", since=7, trainable=(0, 1, 2))
 def gemm(
     a: Tensor,
     b: Tensor,
@@ -30,7 +30,7 @@ def gemm(
     return torch.addmm(c, a, b, beta=beta, alpha=alpha)
 
 
-@op("Einsum", since=12)
+@op("Einsum", since=12, trainable=(0, 1))
 def einsum(*xs: Tensor, equation: str) -> Tensor:
     """Sum of products over the labels of ``equation``."""
     return torch.einsum(equation.replace(" ", ""), *xs)

@@ -4,10 +4,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name the whole field uses
 from torch import Tensor
 
+from toolchain.graph import Node
 from toolchain.ops.registry import op
 
 
-@op("BatchNormalization", since=7)
+def _refuse_batch_normalization(node: Node) -> str:
+    if node.attributes.get("training_mode"):
+        return "training_mode=1 is a graph exported for training"
+    return "" if node.attributes.get("spatial", 1) else "spatial=0 keeps statistics per element"
+
+
+@op("BatchNormalization", since=7, trainable=(1, 2), refuses=_refuse_batch_normalization)
 def batch_normalization(
     x: Tensor,
     scale: Tensor,
@@ -21,25 +28,18 @@ def batch_normalization(
     training_mode: int = 0,
     training: bool = False,
 ) -> Tensor:
-    """Normalise per channel; while the module trains, by batch statistics, updating ``mean`` and ``var`` in place.
-
-    A node that the file marks ``training_mode`` gives batch statistics as outputs and is not imported.
-    """
-    if training_mode:
-        raise ValueError("training_mode=1 is a graph exported for training; export it for inference")
-    if not spatial:
-        raise ValueError("spatial=0 (statistics per element, removed in opset 9) is not supported")
+    """Normalise per channel; while the module trains, by batch statistics, updating ``mean`` and ``var`` in place."""
     # ONNX weighs the running value by momentum, torch weighs the batch.
     return F.batch_norm(x, mean, var, scale, b, training, 1 - momentum, epsilon)
 
 
-@op("InstanceNormalization", since=6)
+@op("InstanceNormalization", since=6, trainable=(1, 2))
 def instance_normalization(x: Tensor, scale: Tensor, b: Tensor, *, epsilon: float = 1e-5) -> Tensor:
     """Normalise every channel of every sample over its spatial dimensions."""
     return F.instance_norm(x, weight=scale, bias=b, eps=epsilon)
 
 
-@op("LayerNormalization", since=17)
+@op("LayerNormalization", since=17, trainable=(1, 2))
 def layer_normalization(
     x: Tensor,
     scale: Tensor,
@@ -61,7 +61,7 @@ def layer_normalization(
     return (y if b is None else y + b, mean, inverse)[: max(output_count, 1)]
 
 
-@op("RMSNormalization", since=23)
+@op("RMSNormalization", since=23, trainable=(1,))
 def rms_normalization(
     x: Tensor, scale: Tensor, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Tensor:
@@ -70,7 +70,7 @@ def rms_normalization(
     return x * torch.rsqrt(x.square().mean(axes, keepdim=True) + epsilon) * scale
 
 
-@op("GroupNormalization", since=18)
+@op("GroupNormalization", since=18, trainable=(1, 2))
 def group_normalization_per_group(
     x: Tensor, scale: Tensor, b: Tensor, *, epsilon: float = 1e-5, num_groups: int
 ) -> Tensor:
@@ -79,7 +79,7 @@ def group_normalization_per_group(
     return F.group_norm(x, num_groups, scale.repeat_interleave(repeats), b.repeat_interleave(repeats), epsilon)
 
 
-@op("GroupNormalization", since=21)
+@op("GroupNormalization", since=21, trainable=(1, 2))
 def group_normalization(
     x: Tensor, scale: Tensor, b: Tensor, *, epsilon: float = 1e-5, num_groups: int, stash_type: int = 1
 ) -> Tensor:

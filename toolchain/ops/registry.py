@@ -18,6 +18,7 @@ from toolchain.graph import Node
 
 Operator = Callable[..., Tensor | tuple[Tensor, ...]]
 Function = TypeVar("Function", bound=Operator)
+Refusal = Callable[[Node], str]
 
 CONTEXT = ("training", "output_count")
 
@@ -32,6 +33,10 @@ class Implementation:
         context: which of the ``CONTEXT`` keywords it asks for.
         lists: positions of the inputs that it takes as a list, and of which type of number.
         signature: its parameters.
+        trainable: positions of the inputs that train where they are float initializers. What is absent (running
+            statistics, scales, clip bounds, shapes) stays as it is in the file.
+        refuses: says why the function does not handle a node exactly, by its attributes and the inputs it names; ``""``
+            where it does. What is refused is expanded from its function body or left to ONNX Runtime.
     """
 
     function: Operator
@@ -39,19 +44,28 @@ class Implementation:
     context: tuple[str, ...]
     lists: Mapping[int, type[int] | type[float]]
     signature: inspect.Signature
+    trainable: tuple[int, ...]
+    refuses: Refusal
 
 
 _OPERATORS: dict[tuple[str, str], list[Implementation]] = {}
 
 
-def op(name: str, since: int = 1, domain: str = "") -> Callable[[Function], Function]:
+def _nothing(_node: Node) -> str:
+    return ""
+
+
+def op(
+    name: str, since: int = 1, domain: str = "", trainable: tuple[int, ...] = (), refuses: Refusal = _nothing
+) -> Callable[[Function], Function]:
     """Register a function for operator ``name`` from schema version ``since`` until the next registered version."""
 
     def register(function: Function) -> Function:
         signature = inspect.signature(function)
         context = tuple(key for key in CONTEXT if key in signature.parameters)
         versions = _OPERATORS.setdefault((domain, name), [])
-        versions.append(Implementation(function, since, context, _list_inputs(signature), signature))
+        lists = _list_inputs(signature)
+        versions.append(Implementation(function, since, context, lists, signature, trainable, refuses))
         versions.sort(key=lambda item: item.since)
         return function
 
@@ -68,9 +82,10 @@ def _list_inputs(signature: inspect.Signature) -> dict[int, type[int] | type[flo
 
 
 def find(node: Node) -> Implementation | None:
-    """Return the implementation for the node's operator and schema version, or None."""
+    """Return the implementation for the node's operator and schema version; None where none handles it exactly."""
     versions = _OPERATORS.get((node.domain, node.op), [])
-    return next((item for item in reversed(versions) if item.since <= node.since), None)
+    found = next((item for item in reversed(versions) if item.since <= node.since), None)
+    return None if found is None or found.refuses(node) else found
 
 
 def registered() -> list[tuple[str, str]]:
