@@ -12,6 +12,8 @@ LAYERS = [
     ("toolchain.errors", "toolchain.formats", "toolchain.progress"),
     ("toolchain.graph",),
     ("toolchain.ops",),
+    ("toolchain.expansion", "toolchain.islands"),
+    ("toolchain.program",),
     ("toolchain.module",),
     ("calibration",),
     ("passes",),

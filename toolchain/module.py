@@ -1,6 +1,8 @@
 """``OnnxModule``: an ONNX graph as a trainable torch module."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,15 +10,10 @@ from torch import Tensor, nn
 
 from toolchain.errors import ModelError, nearest
 from toolchain.formats import TensorFormat
-from toolchain.graph import Graph, Node
-from toolchain.ops import Implementation, check_supported, find, to_tensor
-
-# Elementwise operands train only as biases and scales, with one dimension other than 1: a matrix that is added or
-# multiplied is as a rule a mask or a table of positions, which must not move.
-TRAINABLE_VECTORS = {"Add": (0, 1), "Mul": (0, 1), "Sub": (1,)}
-
-# What an operator takes for an input: a tensor, a list where it wants plain numbers, None where it is left out.
-Argument = Tensor | list[int] | list[float] | None
+from toolchain.graph import Body, Graph
+from toolchain.islands import Content
+from toolchain.ops import to_tensor
+from toolchain.program import Step, resolve, trainable_weights
 
 
 class OnnxModule(nn.Module):
@@ -32,18 +29,18 @@ class OnnxModule(nn.Module):
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
-        check_supported(graph.nodes)
         self.graph = graph
+        self.program = resolve(graph)
         self.formats: dict[str, TensorFormat] = {}
-        self._steps = [(node, _implementation(node)) for node in graph.nodes]
-        self._last_use = _last_uses(graph)
-        trainable = _trainable(self._steps, graph)
+        trainable = trainable_weights(self.program, graph.initializers)
         # torch forbids "." in parameter names and ONNX uses it, so the attribute names are numbered.
         self._attributes: dict[str, str] = {}
-        self._constants: dict[str, Tensor] = {}
-        for number, (name, array) in enumerate(graph.initializers.items()):
-            tensor = _tensor(name, array)
-            if name in trainable:
+        self._constants: dict[str, Any] = {}
+        for number, name in enumerate(graph.initializers):
+            tensor = _tensor(name, graph.initializers[name])
+            if not isinstance(tensor, Tensor):
+                self._constants[name] = tensor  # strings
+            elif name in trainable:
                 self._attributes[name] = f"weight_{number}"
                 self.register_parameter(f"weight_{number}", nn.Parameter(tensor))
             elif tensor.is_floating_point():
@@ -51,6 +48,9 @@ class OnnxModule(nn.Module):
                 self.register_buffer(f"buffer_{number}", tensor)
             else:
                 self._constants[name] = tensor  # integers are shapes and indices: they stay on the CPU
+        # What every run starts from; beside tensors, values may be numbers, strings, sequences and maps.
+        self._fixed: dict[str, Any] = {name: to_tensor(array) for name, array in self.program.constants.items()}
+        self._fixed |= {**self.program.lists, **self._constants, "": None}
 
     def weights(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by initializer name."""
@@ -63,8 +63,10 @@ class OnnxModule(nn.Module):
     def tensor(self, name: str) -> Tensor:
         """Return the parameter, buffer or constant that holds initializer ``name``."""
         if name in self._constants:
-            return self._constants[name]
-        value: Tensor = getattr(self, self._attributes[name])
+            constant: Tensor = self._constants[name]
+            return constant
+        attribute = self._attributes[name]
+        value: Tensor = getattr(self, attribute)
         return value
 
     @property
@@ -97,114 +99,99 @@ class OnnxModule(nn.Module):
         Raises:
             ModelError: an input is missing, an operator fails on what it is given, or no value has a wanted name.
         """
-        device = self.device
-        values = self._initial_values(inputs, device)
+        values = self._initial_values(inputs)
         keep = set(wanted)
         found = {name: values[name] for name in keep & values.keys()}
-        for position, (node, implementation) in enumerate(self._steps):
-            if len(found) == len(keep):
-                break
-            for name, result in zip(node.outputs, self._call(node, implementation, values, device), strict=False):
-                values[name] = self._on_grid(name, result)
-                if name in keep:
-                    found[name] = values[name]
-            for name in self._last_use.get(position, ()):
-                values.pop(name, None)
+        if len(found) < len(keep):
+            self._run_steps(self.program.steps, values, keep, found)
         for name in keep - found.keys():
-            known = {output for node in self.graph.nodes for output in node.outputs}
+            known = {output for step in self.program.steps for output in step.outputs}
             raise ModelError(f"no value of the graph is named {name!r}", hint=nearest(name, known))
         return {name: found[name] for name in wanted}
 
-    def _initial_values(self, inputs: Mapping[str, Tensor | np.ndarray], device: torch.device) -> dict[str, Tensor]:
+    def _initial_values(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is there before the first node runs: the initializers and the inputs."""
-        values = {name: self.tensor(name) for name in self.graph.initializers}
+        values = dict(self._fixed)
+        parameters, buffers = self._parameters, self._buffers  # looked up by torch's getattr, each takes microseconds
+        for name, attribute in self._attributes.items():
+            values[name] = parameters[attribute] if attribute in parameters else buffers[attribute]
+        device = self.device
         for value in self.graph.inputs:
             if value.name not in inputs:
                 raise ModelError(f"the graph needs input {value.name!r}, got {', '.join(inputs) or 'none'}")
             values[value.name] = self._on_grid(value.name, _on_device(inputs[value.name], device))
         return values
 
-    def _on_grid(self, name: str, value: Tensor) -> Tensor:
-        if name not in self.formats or name in self._attributes:
+    def _run_steps(self, steps: Sequence[Step], values: dict[str, Any], keep: set[str], found: dict[str, Any]) -> None:
+        """Run steps over ``values`` and put those that are to be kept into ``found``, until all are there."""
+        move, grids = self.device.type != "cpu", bool(self.formats)
+        for step in steps:
+            results = self._call(step, values, move)
+            for name, result in zip(step.outputs, results, strict=False):
+                values[name] = self._on_grid(name, result) if grids else result
+                if name in keep:
+                    found[name] = values[name]
+            if len(found) == len(keep):
+                break
+            for name in step.dead:
+                del values[name]
+
+    def _run_body(self, body: Body, arguments: Sequence[Any], outside: Mapping[str, Any]) -> list[Any]:
+        """Run a subgraph on ``arguments`` and on what it captures from ``outside``."""
+        values = self._fixed | {name: outside[name] for name in body.captured}
+        values |= dict(zip(body.inputs, arguments, strict=True))
+        found = {name: values[name] for name in body.outputs if name in values}
+        keep = set(body.outputs)
+        if len(found) < len(keep):
+            self._run_steps(self.program.bodies[body], values, keep, found)
+        return [found[name] for name in body.outputs]
+
+    def _on_grid(self, name: str, value: Content) -> Content:
+        if name not in self.formats or name in self._attributes or not isinstance(value, Tensor):
             return value  # weights are kept in their format by whoever changes them
         # Straight-through: the value is quantized, the gradient passes as if it were not.
         projected = self.formats[name].project(value)
         return value + (projected - value).detach() if value.requires_grad else projected
 
-    def _call(
-        self, node: Node, implementation: Implementation, values: Mapping[str, Tensor], device: torch.device
-    ) -> tuple[Tensor, ...]:
-        arguments: list[Argument] = [
-            _argument(values[name], implementation.lists.get(position)) if name else None
-            for position, name in enumerate(node.inputs)
-        ]
-        if device.type != "cpu":
-            arguments = _together(arguments, device)
-        context = {"training": self.training, "output_count": len(node.outputs)}
-        keywords = {key: context[key] for key in implementation.context}
+    def _call(self, step: Step, values: Mapping[str, Any], move: bool) -> tuple[Any, ...]:
+        arguments = [values[name] for name in step.inputs]
+        for position, kind in step.lists:
+            arguments[position] = [kind(item) for item in values[step.inputs[position]].reshape(-1).tolist()]
+        if move:
+            arguments = _together(arguments, self.device)
+        keywords = dict(step.keywords)
+        for key in step.context:
+            keywords[key] = self.training if key == "training" else partial(self._run_body, outside=values)
         try:
-            result = implementation.function(*arguments, **node.attributes, **keywords)
+            result = step.function(*arguments, **keywords)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            shapes = ", ".join(f"{name}{list(values[name].shape)}" for name in node.inputs if name)
-            raise ModelError(f"{node.op} node {node.name!r} failed on inputs {shapes}: {error}") from error
+            given = ", ".join(f"{name}{_shape(values[name])}" for name in step.inputs if name)
+            raise ModelError(f"{step.op} node {step.name!r} failed on inputs {given}: {error}") from error
         return result if isinstance(result, tuple) else (result,)
 
 
-def _tensor(name: str, array: np.ndarray) -> Tensor:
+def _tensor(name: str, array: np.ndarray) -> Tensor | np.ndarray:
     try:
-        return to_tensor(array)
+        return array if array.dtype.kind in "OU" else to_tensor(array)
     except ValueError as error:
         raise ModelError(f"initializer {name!r} cannot be imported: {error}") from error
 
 
-def _on_device(value: Tensor | np.ndarray, device: torch.device) -> Tensor:
-    return value if isinstance(value, Tensor) else to_tensor(value).to(device)
+def _on_device(value: Content, device: torch.device) -> Content:
+    """Return an input as the steps take it; strings stay what they are."""
+    if isinstance(value, list):
+        return [_on_device(item, device) for item in value]
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "OU":
+        return to_tensor(value).to(device)
+    return value
 
 
-def _argument(value: Tensor, number: type[int] | type[float] | None) -> Tensor | list[int] | list[float]:
-    """Return an input as its operator takes it: a tensor, or a list of ``number``."""
-    return value if number is None else [number(item) for item in value.reshape(-1).tolist()]
+def _shape(value: Content) -> str:
+    return str(list(value.shape)) if isinstance(value, Tensor | np.ndarray) else f" ({type(value).__name__})"
 
 
-def _together(arguments: list[Argument], device: torch.device) -> list[Argument]:
+def _together(arguments: list[Any], device: torch.device) -> list[Any]:
     """Move arguments to ``device`` where one of them is there already; shapes stay on the CPU among themselves."""
     if not any(isinstance(argument, Tensor) and argument.device.type != "cpu" for argument in arguments):
         return arguments
     return [argument.to(device) if isinstance(argument, Tensor) else argument for argument in arguments]
-
-
-def _implementation(node: Node) -> Implementation:
-    found = find(node)
-    if found is None:
-        raise ModelError(f"operator {node.op} of node {node.name!r} cannot be imported")
-    try:
-        found.signature.bind(*node.inputs, **node.attributes, **dict.fromkeys(found.context))
-    except TypeError as error:
-        raise ModelError(f"{node.op} node {node.name!r} does not fit its operator: {error}") from error
-    return found
-
-
-def _trainable(steps: list[tuple[Node, Implementation]], graph: Graph) -> set[str]:
-    found = set()
-    for node, implementation in steps:
-        vectors = TRAINABLE_VECTORS.get(node.op, ())
-        for position, name in enumerate(node.inputs):
-            array = graph.initializers.get(name)
-            if array is None or array.dtype != np.float32 or array.size < 2:
-                continue
-            if position in implementation.trainable or (position in vectors and _is_vector(array)):
-                found.add(name)
-    return found
-
-
-def _is_vector(array: np.ndarray) -> bool:
-    return max(array.shape) == array.size and bool(np.isfinite(array).all())
-
-
-def _last_uses(graph: Graph) -> dict[int, list[str]]:
-    """Return which values are read for the last time by each node position, so that memory is given back early."""
-    last = {name: position for position, node in enumerate(graph.nodes) for name in (*node.inputs, *node.outputs)}
-    found: dict[int, list[str]] = {}
-    for name, position in last.items():
-        found.setdefault(position, []).append(name)
-    return found

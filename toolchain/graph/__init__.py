@@ -1,18 +1,25 @@
 """The ONNX model as an immutable graph."""
 
+from toolchain.graph.build import build_nodes
+from toolchain.graph.functions import instantiate
+from toolchain.graph.initializers import Initializers
 from toolchain.graph.io import load_graph, model_files, save_proto, write_atomically
-from toolchain.graph.model import MIN_OPSET, Attribute, Graph, Node, Value
+from toolchain.graph.model import MIN_OPSET, Attribute, Body, Graph, Node, Value
 from toolchain.graph.simplify import simplify
 from toolchain.graph.weights import Weight, find_weights
 
 __all__ = [
     "MIN_OPSET",
     "Attribute",
+    "Body",
     "Graph",
+    "Initializers",
     "Node",
     "Value",
     "Weight",
+    "build_nodes",
     "find_weights",
+    "instantiate",
     "load_graph",
     "model_files",
     "save_proto",

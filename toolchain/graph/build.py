@@ -1,7 +1,7 @@
 """Builds a ``Graph`` from a ``ModelProto``."""
 
-from collections.abc import Iterator, Mapping
-from math import prod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,119 +9,185 @@ import onnx
 from onnx import numpy_helper
 
 from toolchain.errors import ModelError
-from toolchain.graph.model import MIN_OPSET, Attribute, Graph, Node, Value
+from toolchain.graph.functions import FunctionKey, function_key, instantiate, is_constant
+from toolchain.graph.initializers import Constant, Initializers, constant_of
+from toolchain.graph.model import MIN_OPSET, Attribute, Body, Graph, Node, Value
 
-# A few bytes can declare a sparse tensor of any size; larger than this is taken for damage.
-MAX_SPARSE_BYTES = 2**34
+# Functions that call functions that call functions: deeper than any exporter nests them is a cycle.
+MAX_CALL_DEPTH = 64
 
 
 def build_graph(proto: onnx.ModelProto, path: Path | None = None) -> Graph:
     """Return the typed view of ``proto``.
 
     Raises:
-        ModelError: the opset is older than 7, or the model has no inputs that can be fed.
+        ModelError: the opset is older than 7, functions call each other in a circle, or a value has a type that is
+            neither tensor, sequence nor optional.
     """
-    opsets = {entry.domain if entry.domain != "ai.onnx" else "": entry.version for entry in proto.opset_import}
+    opsets = read_opsets(proto.opset_import)
     if opsets.get("", 0) < MIN_OPSET:
         raise ModelError(
             f"the model uses ai.onnx opset {opsets.get('', 'none')}, at least {MIN_OPSET} is needed",
             hint="onnx.version_converter.convert_version(model, 13) raises it",
         )
-    initializers = dict(_constants(proto))
-    names: set[str] = set()
-    nodes = []
-    for index, node in enumerate(proto.graph.node):
-        if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
-            nodes.append(_node(node, _unique_name(node, index, names), opsets))
+    builder = _Builder({function_key(function): function for function in proto.functions})
+    nodes = builder.top_level(proto.graph, opsets)
     return Graph(
         proto=proto,
         nodes=tuple(nodes),
-        initializers=initializers,
-        inputs=tuple(_value(info) for info in proto.graph.input if info.name not in initializers),
+        initializers=Initializers(builder.constants),
+        inputs=tuple(_value(info) for info in proto.graph.input if info.name not in builder.constants),
         outputs=tuple(_value(info) for info in proto.graph.output),
         opsets=opsets,
         path=path,
     )
 
 
-def _constants(proto: onnx.ModelProto) -> Iterator[tuple[str, np.ndarray]]:
-    for tensor in proto.graph.initializer:
-        yield tensor.name, _frozen(numpy_helper.to_array(tensor))
-    for sparse in proto.graph.sparse_initializer:
-        yield sparse.values.name, _frozen(_densify(sparse))
-    for node in proto.graph.node:
-        if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
-            yield node.output[0], _frozen(_constant(node))
+def build_nodes(
+    protos: Iterable[onnx.NodeProto], opsets: Mapping[str, int]
+) -> tuple[tuple[Node, ...], dict[str, Constant]]:
+    """Return nodes that stand outside a model, such as those of an operator's function body, and their constants.
+
+    Names are kept: the caller sees to it that they are unique.
+    """
+    builder = _Builder({})
+    return tuple(builder.nodes(protos, _Scope({}, opsets))), builder.constants
 
 
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array.flags.writeable = False
-    return array
+def read_opsets(entries: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    """Return the version by domain, ``""`` for ai.onnx."""
+    return {entry.domain if entry.domain != "ai.onnx" else "": entry.version for entry in entries}
 
 
-def _densify(sparse: onnx.SparseTensorProto) -> np.ndarray:
-    """Return the dense array of a sparse tensor with linear ``[NNZ]`` or coordinate ``[NNZ, rank]`` indices."""
-    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-    if prod(sparse.dims) * values.itemsize > MAX_SPARSE_BYTES:
-        raise ModelError(f"sparse tensor {sparse.values.name!r} has {list(sparse.dims)} elements, too many to hold")
-    if indices.size and indices.min() < 0:
-        raise ModelError(f"sparse tensor {sparse.values.name!r} has a negative index")
-    dense = np.zeros(tuple(sparse.dims), values.dtype)
-    if indices.ndim == 1:
-        dense.reshape(-1)[indices] = values
-    else:
-        dense[tuple(indices.T)] = values
-    return dense
+@dataclass(frozen=True)
+class _Scope:
+    """What names mean at one place of the model, and which versions are in force there."""
+
+    names: Mapping[str, str]
+    opsets: Mapping[str, int]
+    depth: int = 0
 
 
-def _constant(node: onnx.NodeProto) -> np.ndarray:
-    attribute = node.attribute[0]
-    value = onnx.helper.get_attribute_value(attribute)
-    if attribute.name == "value":
-        return numpy_helper.to_array(value)
-    if attribute.name == "sparse_value":
-        return _densify(value)
-    if attribute.name in ("value_int", "value_ints"):
-        return np.array(value, np.int64)
-    if attribute.name in ("value_float", "value_floats"):
-        return np.array(value, np.float32)
-    return np.array(value, object)
+@dataclass
+class _Builder:
+    """Gives every value and node of a model, wherever it is nested, a name of its own.
+
+    Values of the outermost graph keep theirs, as they are what users see. Subgraphs that use a name for the second
+    time, as the two branches of If may, get theirs prefixed by the name of the node that holds them.
+    """
+
+    functions: Mapping[FunctionKey, onnx.FunctionProto]
+    constants: dict[str, Constant] = field(default_factory=dict)
+    values: set[str] = field(default_factory=set)
+    node_names: set[str] = field(default_factory=set)
+
+    def top_level(self, graph: onnx.GraphProto, opsets: Mapping[str, int]) -> list[Node]:
+        self.values |= _made_names(graph)
+        self._take_initializers(graph, {})
+        return self.nodes(graph.node, _Scope({}, opsets))
+
+    def nodes(self, protos: Iterable[onnx.NodeProto], scope: _Scope) -> list[Node]:
+        """Return nodes in order: constants are put aside, functions replaced by what they do."""
+        found: list[Node] = []
+        for index, proto in enumerate(protos):
+            if is_constant(proto):
+                name = proto.output[0]
+                self.constants[scope.names.get(name, name)] = constant_of(proto)
+                continue
+            name = self._node_name(proto, index)
+            function = self.functions.get(function_key(proto))
+            if function is None:
+                found.append(self._node(proto, name, scope))
+            else:
+                found += self._call(function, proto, name, scope)
+        return found
+
+    def _call(self, function: onnx.FunctionProto, proto: onnx.NodeProto, name: str, scope: _Scope) -> list[Node]:
+        if scope.depth >= MAX_CALL_DEPTH:
+            raise ModelError(f"function {function.name!r} calls itself, directly or through others")
+        call = onnx.NodeProto()
+        call.CopyFrom(proto)
+        call.input[:] = [scope.names.get(value, value) for value in proto.input]
+        call.output[:] = [scope.names.get(value, value) for value in proto.output]
+        opsets = {**scope.opsets, **read_opsets(function.opset_import)}
+        return self.nodes(instantiate(function, call, name), _Scope({}, opsets, scope.depth + 1))
+
+    def _node(self, proto: onnx.NodeProto, name: str, scope: _Scope) -> Node:
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        schema = _schema(proto.op_type, scope.opsets.get(domain, 1), domain)
+        attributes: dict[str, Attribute] = {}
+        if schema is not None:
+            attributes |= {
+                key: _attribute(spec.default_value)
+                for key, spec in schema.attributes.items()
+                if spec.default_value.name or spec.default_value.type
+            }
+        for attribute in proto.attribute:
+            if attribute.HasField("g"):
+                attributes[attribute.name] = self._body(attribute.g, f"{name}/{attribute.name}", scope)
+            elif attribute.graphs:
+                prefix = f"{name}/{attribute.name}"
+                bodies = [self._body(graph, f"{prefix}/{k}", scope) for k, graph in enumerate(attribute.graphs)]
+                attributes[attribute.name] = bodies
+            else:
+                attributes[attribute.name] = _attribute(attribute)
+        return Node(
+            name=name,
+            op=proto.op_type,
+            domain=domain,
+            inputs=tuple(scope.names.get(value, value) for value in proto.input),
+            outputs=tuple(scope.names.get(value, value) for value in proto.output),
+            attributes=attributes,
+            since=schema.since_version if schema is not None else scope.opsets.get(domain, 1),
+            proto=proto,
+            opsets=scope.opsets,
+        )
+
+    def _body(self, graph: onnx.GraphProto, prefix: str, scope: _Scope) -> Body:
+        own = {name: self._value_name(name, prefix) for name in sorted(_made_names(graph))}
+        inner = _Scope({**scope.names, **own}, scope.opsets, scope.depth)
+        self._take_initializers(graph, own)
+        nodes = tuple(self.nodes(graph.node, inner))
+        outputs = tuple(inner.names.get(value.name, value.name) for value in graph.output)
+        inputs = tuple(own[value.name] for value in graph.input)
+        made = {*inputs, *(name for node in nodes for name in node.outputs)}
+        read = dict.fromkeys([*(name for node in nodes for name in node.reads), *outputs])
+        return Body(nodes, inputs, outputs, tuple(name for name in read if name not in made))
+
+    def _take_initializers(self, graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+        for tensor in graph.initializer:
+            self.constants[names.get(tensor.name, tensor.name)] = tensor
+        for sparse in graph.sparse_initializer:
+            self.constants[names.get(sparse.values.name, sparse.values.name)] = sparse
+
+    def _value_name(self, name: str, prefix: str) -> str:
+        unique = name
+        while unique in self.values:
+            unique = f"{prefix}/{unique}"
+        self.values.add(unique)
+        return unique
+
+    def _node_name(self, proto: onnx.NodeProto, index: int) -> str:
+        """Return the node's name, made distinct where the file gives none or, as ONNX allows, the same one twice."""
+        name = proto.name or f"{proto.op_type}_{index}"
+        while name in self.node_names:
+            name = f"{name}_{index}"
+        self.node_names.add(name)
+        return name
 
 
-def _unique_name(proto: onnx.NodeProto, index: int, taken: set[str]) -> str:
-    """Return the node's name, made distinct where the file gives none or, as ONNX allows, the same one twice."""
-    name = proto.name or f"{proto.op_type}_{index}"
-    while name in taken:
-        name = f"{name}_{index}"
-    taken.add(name)
-    return name
+def _made_names(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of the values that a graph makes or is given."""
+    names = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    names |= {sparse.values.name for sparse in graph.sparse_initializer}
+    return names | {name for node in graph.node for name in node.output if name}
 
 
-def _node(proto: onnx.NodeProto, name: str, opsets: Mapping[str, int]) -> Node:
-    domain = "" if proto.domain == "ai.onnx" else proto.domain
-    attributes: dict[str, Attribute] = {}
-    since = opsets.get(domain, 1)
+def _schema(op: str, version: int, domain: str) -> onnx.defs.OpSchema | None:
     try:
-        schema = onnx.defs.get_schema(proto.op_type, since, domain)
+        return onnx.defs.get_schema(op, version, domain)
     except onnx.defs.SchemaError:
-        schema = None  # an operator outside the standard: its own attributes are all that is known
-    if schema is not None:
-        since = schema.since_version
-        attributes |= {
-            name: _attribute(spec.default_value)
-            for name, spec in schema.attributes.items()
-            if spec.default_value.name or spec.default_value.type
-        }
-    attributes |= {attribute.name: _attribute(attribute) for attribute in proto.attribute}
-    return Node(
-        name=name,
-        op=proto.op_type,
-        domain=domain,
-        inputs=tuple(proto.input),
-        outputs=tuple(proto.output),
-        attributes=attributes,
-        since=since,
-    )
+        return None  # an operator outside the standard: its own attributes are all that is known
 
 
 def _attribute(proto: onnx.AttributeProto) -> Attribute:
@@ -139,13 +205,18 @@ def _attribute(proto: onnx.AttributeProto) -> Attribute:
 
 
 def _value(info: onnx.ValueInfoProto) -> Value:
-    tensor = info.type.tensor_type
-    if not info.type.HasField("tensor_type"):
-        raise ModelError(
-            f"{info.name!r} is a {info.type.WhichOneof('value')}, only tensors can be graph inputs and outputs"
-        )
+    kind, proto = "tensor", info.type
+    while not proto.HasField("tensor_type"):
+        wrapper = proto.WhichOneof("value")
+        if wrapper not in ("sequence_type", "optional_type"):
+            raise ModelError(
+                f"{info.name!r} is a {wrapper}, only tensors, sequences and optionals can be graph inputs and outputs"
+            )
+        kind = kind if kind != "tensor" else wrapper.removesuffix("_type")
+        proto = getattr(proto, wrapper).elem_type
+    tensor = proto.tensor_type
     shape = None
     if tensor.HasField("shape"):
         # Old exporters write 0 or -1 for a dimension that is open.
         shape = tuple(dim.dim_value if dim.dim_value > 0 else (dim.dim_param or None) for dim in tensor.shape.dim)
-    return Value(info.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape)
+    return Value(info.name, np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape, kind)

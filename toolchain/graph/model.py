@@ -1,13 +1,16 @@
 """The immutable ONNX model: typed access to a ``ModelProto`` that stays the truth."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Union
 
 import numpy as np
 import onnx
 
-Attribute = int | float | str | bytes | list[int] | list[float] | list[str] | np.ndarray | onnx.GraphProto
+from toolchain.graph.initializers import Initializers
+
+Attribute = Union[int, float, str, bytes, list[int], list[float], list[str], np.ndarray, "Body", list["Body"]]
 
 MIN_OPSET = 7
 
@@ -17,13 +20,15 @@ class Node:
     """One operator call.
 
     Attributes:
-        name: the node's name, or ``"OpType_index"`` where the file gives none; unique in the graph.
+        name: the node's name, or ``"OpType_index"`` where the file gives none; unique in the model.
         op: operator type, such as ``"Conv"``.
         domain: ``""`` for ai.onnx.
         inputs: value names; ``""`` for an optional input that is left out.
         outputs: value names; ``""`` for an output that nobody asked for.
-        attributes: by ONNX name, completed from the schema's defaults; tensors as numpy arrays.
+        attributes: by ONNX name, completed from the schema's defaults; tensors as numpy arrays, subgraphs as ``Body``.
         since: the schema version in force, such as 13 for Softmax at opset 17.
+        proto: the node as the file has it, but for a node that comes from a function: that one is instantiated.
+        opsets: version by domain that the node was written for; a function may differ from the model that calls it.
     """
 
     name: str
@@ -33,6 +38,38 @@ class Node:
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute]
     since: int
+    proto: onnx.NodeProto
+    opsets: Mapping[str, int]
+
+    @property
+    def bodies(self) -> tuple["Body", ...]:
+        """The subgraphs among the attributes."""
+        found = [item if isinstance(item, list) else [item] for item in self.attributes.values()]
+        return tuple(item for items in found for item in items if isinstance(item, Body))
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values that the node reads: its inputs, and what its subgraphs take from around it."""
+        return (*filter(None, self.inputs), *(name for body in self.bodies for name in body.captured))
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A graph inside a node: a branch of If, or what Loop and Scan repeat.
+
+    Its values have names that are unique in the model, and its initializers are among those of the ``Graph``.
+
+    Attributes:
+        nodes: in topological order.
+        inputs: what the node hands in, by position.
+        outputs: what the node gets back, by position.
+        captured: what is read from around the node, initializers included.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    captured: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -40,24 +77,32 @@ class Value:
     """A graph input or output: its name, element type, and shape.
 
     A dimension is a positive int, or, where it is open, a symbol's name or None.
+
+    Attributes:
+        name: value name.
+        dtype: element type; ``object`` for strings.
+        shape: dimensions, or None where the file does not say how many there are.
+        kind: ``"tensor"``, ``"sequence"`` (of such tensors) or ``"optional"`` (one of either).
     """
 
     name: str
     dtype: np.dtype
     shape: tuple[int | str | None, ...] | None
+    kind: str = "tensor"
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
     """An ONNX model.
 
-    Always true: nodes are in topological order, every value is made once, every attribute is completed.
-    ``proto`` is never written; exporters copy what they change.
+    Always true: nodes are in topological order, every value is made once, every attribute is completed, calls of the
+    model's own functions are replaced by what the functions do. ``proto`` is never written; exporters copy what they
+    change.
 
     Attributes:
         proto: the model as it was read, external data included.
         nodes: all operator calls but ``Constant``.
-        initializers: constant tensors by name, ``Constant`` nodes included; read-only.
+        initializers: constant tensors by name, ``Constant`` nodes and those of subgraphs included.
         inputs: what the caller must feed; initializers that are listed as inputs are not among them.
         outputs: the model's results.
         opsets: version by domain, ``""`` for ai.onnx.
@@ -66,7 +111,7 @@ class Graph:
 
     proto: onnx.ModelProto
     nodes: tuple[Node, ...]
-    initializers: Mapping[str, np.ndarray]
+    initializers: Initializers
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     opsets: Mapping[str, int]
@@ -83,11 +128,23 @@ class Graph:
         leading = [value.shape[0] for value in self.inputs if value.shape]
         return next((size for size in leading if isinstance(size, int)), None)
 
+    def walk(self) -> Iterator[Node]:
+        """Yield every node, those of subgraphs after the node that holds them."""
+        return walk(self.nodes)
+
     def consumers(self) -> dict[str, list[tuple[Node, int]]]:
         """Return, for every value name, the nodes that read it and at which input position."""
         found: dict[str, list[tuple[Node, int]]] = {}
-        for node in self.nodes:
+        for node in self.walk():
             for position, name in enumerate(node.inputs):
                 if name:
                     found.setdefault(name, []).append((node, position))
         return found
+
+
+def walk(nodes: tuple[Node, ...]) -> Iterator[Node]:
+    """Yield ``nodes`` and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for body in node.bodies:
+            yield from walk(body.nodes)

@@ -3,6 +3,7 @@
 from toolchain.ops import (  # noqa: F401 - importing registers
     activation,
     arithmetic,
+    control,
     convolution,
     creation,
     indexing,
@@ -17,6 +18,6 @@ from toolchain.ops import (  # noqa: F401 - importing registers
     trigonometry,
 )
 from toolchain.ops.dtypes import to_tensor
-from toolchain.ops.registry import Implementation, check_supported, find, op, registered
+from toolchain.ops.registry import Implementation, Operator, find, op, registered
 
-__all__ = ["Implementation", "check_supported", "find", "op", "registered", "to_tensor"]
+__all__ = ["Implementation", "Operator", "find", "op", "registered", "to_tensor"]

@@ -2,25 +2,24 @@
 
 Positional parameters are the operator's inputs (``None`` for an optional one that is left out), keyword parameters its
 attributes under their ONNX names. An input annotated as ``list[int]`` or ``list[float]`` (a shape, axes, scales) is
-handed over as plain numbers, whatever device it is on. Two keywords are not attributes and are given by the module:
-``training`` (True while the module trains) and ``output_count`` (how many outputs the node names).
+handed over as plain numbers, whatever device it is on. Three keywords are not attributes and are given by the module:
+``training`` (True while the module trains), ``output_count`` (how many outputs the node names) and ``run_body`` (runs a
+subgraph: ``RunBody``).
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from torch import Tensor
+from toolchain.graph import Body, Node
 
-from toolchain.errors import ModelError
-from toolchain.graph import Node
-
-Operator = Callable[..., Tensor | tuple[Tensor, ...]]
+Operator = Callable[..., Any]
+RunBody = Callable[[Body, Sequence[Any]], list[Any]]
 Function = TypeVar("Function", bound=Operator)
 Refusal = Callable[[Node], str]
 
-CONTEXT = ("training", "output_count")
+CONTEXT = ("training", "output_count", "run_body")
 
 
 @dataclass(frozen=True)
@@ -91,25 +90,3 @@ def find(node: Node) -> Implementation | None:
 def registered() -> list[tuple[str, str]]:
     """Return ``(domain, operator)`` of everything registered."""
     return sorted(_OPERATORS)
-
-
-def check_supported(nodes: Iterable[Node]) -> None:
-    """Raise one error that names every unsupported operator and where it is used.
-
-    Raises:
-        ModelError: at least one operator has no implementation.
-    """
-    missing: dict[str, list[str]] = {}
-    for node in nodes:
-        if find(node) is None:
-            key = f"{node.domain or 'ai.onnx'}.{node.op} (version {node.since})"
-            missing.setdefault(key, []).append(node.name)
-    if missing:
-        lines = [
-            f"  {key}: {len(names)} node{'s' if len(names) > 1 else ''}, first {names[0]!r}"
-            for key, names in sorted(missing.items())
-        ]
-        raise ModelError(
-            "the model uses operators that cannot be imported:\n" + "\n".join(lines),
-            hint="compress inspect shows the whole graph; CNN, MLP, ResNet and transformer encoder operators are known",
-        )

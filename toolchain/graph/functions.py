@@ -1,0 +1,98 @@
+"""Instantiates ONNX functions: what a call stands for, as ordinary nodes.
+
+Source: ONNX IR specification, "Functions".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+from onnx import helper
+
+from toolchain.errors import ModelError
+
+FunctionKey = tuple[str, str, str]
+
+
+def function_key(proto: onnx.NodeProto | onnx.FunctionProto) -> FunctionKey:
+    """Return what a call and the function that it means have in common: domain, name, overload."""
+    name = proto.op_type if isinstance(proto, onnx.NodeProto) else proto.name
+    return "" if proto.domain == "ai.onnx" else proto.domain, name, proto.overload
+
+
+def is_constant(node: onnx.NodeProto) -> bool:
+    """Return whether a node is a ``Constant`` of ai.onnx."""
+    return node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+
+
+def instantiate(function: onnx.FunctionProto, call: onnx.NodeProto, prefix: str) -> list[onnx.NodeProto]:
+    """Return the nodes that ``call`` stands for, over the call's own input and output names.
+
+    Nodes and values inside get the name ``prefix/name``, but for constants, which all calls share: they get the name
+    ``domain.function/name``.
+
+    Raises:
+        ModelError: the call has more inputs or outputs than the function.
+    """
+    if len(call.input) > len(function.input) or len(call.output) > len(function.output):
+        raise ModelError(f"{call.op_type} node {prefix!r} has more inputs or outputs than the function that it calls")
+    shared = [node.output[0] for node in function.node if is_constant(node) and not node.attribute[0].ref_attr_name]
+    names = {name: f"{'.'.join(filter(None, function_key(function)))}/{name}" for name in shared}
+    wanted = {inner: outer for inner, outer in zip(function.output, call.output, strict=False) if outer}
+    names |= {inner: outer for inner, outer in wanted.items() if inner not in names}
+    names |= dict.fromkeys(function.input, "") | dict(zip(function.input, call.input, strict=False))
+    attributes = {item.name: item for item in (*function.attribute_proto, *call.attribute)}
+    instance = _Instance(names, prefix, attributes)
+    nodes = [instance.node(node) for node in function.node]
+    nodes += [  # constants and inputs that are handed through as outputs
+        helper.make_node("Identity", [names[inner]], [outer], f"{prefix}/{inner}")
+        for inner, outer in wanted.items()
+        if names[inner] != outer
+    ]
+    return nodes
+
+
+@dataclass(frozen=True)
+class _Instance:
+    """Copies protos with the names and attributes of one call."""
+
+    names: Mapping[str, str]
+    prefix: str
+    attributes: Mapping[str, onnx.AttributeProto]
+
+    def name(self, name: str) -> str:
+        return self.names.get(name, f"{self.prefix}/{name}") if name else ""
+
+    def node(self, source: onnx.NodeProto) -> onnx.NodeProto:
+        node = onnx.NodeProto()
+        node.CopyFrom(source)
+        node.name = f"{self.prefix}/{source.name or source.output[0]}"
+        node.input[:] = [self.name(name) for name in source.input]
+        node.output[:] = [self.name(name) for name in source.output]
+        del node.attribute[:]
+        node.attribute.extend(item for attribute in source.attribute for item in self.attribute(attribute))
+        return node
+
+    def attribute(self, source: onnx.AttributeProto) -> list[onnx.AttributeProto]:
+        """Return the attribute, that of the call where it refers to one, nothing where the call does not give it."""
+        attribute = onnx.AttributeProto()
+        if source.ref_attr_name:
+            if source.ref_attr_name not in self.attributes:
+                return []
+            attribute.CopyFrom(self.attributes[source.ref_attr_name])
+            attribute.name = source.name
+            return [attribute]
+        attribute.CopyFrom(source)
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            self.graph(graph)
+        return [attribute]
+
+    def graph(self, graph: onnx.GraphProto) -> None:
+        """Rename everything in a subgraph, in place."""
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            value.name = self.name(value.name)
+        for tensor in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)):
+            tensor.name = self.name(tensor.name)
+        nodes = [self.node(node) for node in graph.node]
+        del graph.node[:]
+        graph.node.extend(nodes)

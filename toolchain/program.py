@@ -1,0 +1,261 @@
+"""How a graph is executed: every node resolved to a function, before anything runs.
+
+In this order: the operator's own function, the function body that ONNX defines it by, ONNX Runtime.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from toolchain.errors import ModelError
+from toolchain.expansion import Types, expand
+from toolchain.graph import Body, Graph, Initializers, Node, build_nodes
+from toolchain.islands import Island, runtime_knows
+from toolchain.ops import Operator, find
+
+# Elementwise operands train only as biases and scales, with one dimension other than 1: a matrix that is added or
+# multiplied is as a rule a mask or a table of positions, which must not move.
+TRAINABLE_VECTORS = {"Add": (0, 1), "Mul": (0, 1), "Sub": (1,)}
+
+# What only rearranges its first input (Concat: all of them): a weight behind it is still that weight.
+REARRANGING = {
+    "Concat",
+    "Expand",
+    "Flatten",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One call.
+
+    Attributes:
+        name: of the node.
+        op: operator type, for messages.
+        inputs: names of the values to hand over, ``""`` for None.
+        outputs: names for the results.
+        function: what is called.
+        keywords: its fixed keyword arguments.
+        context: keywords that depend on the state of the module.
+        lists: positions of the inputs that are handed over as a list, and of which type of number.
+        trainable: positions of the inputs that are weights.
+        dead: values that nothing reads any more once the step has run.
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    function: Operator
+    keywords: Mapping[str, object] = field(default_factory=dict)
+    context: tuple[str, ...] = ()
+    lists: tuple[tuple[int, type[int] | type[float]], ...] = ()
+    trainable: tuple[int, ...] = ()
+    dead: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A graph, ready to run.
+
+    Attributes:
+        steps: of the outermost graph, in order.
+        bodies: the steps of every subgraph.
+        constants: what the function bodies of operators bring with them, by name.
+        lists: constants that operators take as plain numbers, by the name under which the steps read them.
+        islands: what ONNX Runtime runs.
+    """
+
+    steps: tuple[Step, ...]
+    bodies: Mapping[Body, tuple[Step, ...]]
+    constants: Mapping[str, np.ndarray]
+    lists: Mapping[str, list[int] | list[float]]
+    islands: tuple[Island, ...]
+
+    def all_steps(self) -> Iterator[Step]:
+        """Yield the steps of the outermost graph and of every subgraph."""
+        yield from self.steps
+        for steps in self.bodies.values():
+            yield from steps
+
+
+def resolve(graph: Graph) -> Program:
+    """Find a function for every node of ``graph``.
+
+    Raises:
+        ModelError: neither this toolchain nor ONNX Runtime has an operator, or a node does not fit its operator.
+    """
+    return _Resolver(graph).program()
+
+
+def trainable_weights(program: Program, initializers: Initializers) -> set[str]:
+    """Return the names of the float initializers that are weights, wherever in the model they are used."""
+    sources = {
+        name: step.inputs if step.op == "Concat" else step.inputs[:1]
+        for step in program.all_steps()
+        if step.op in REARRANGING
+        for name in step.outputs
+    }
+    found = set()
+    for step in program.all_steps():
+        used = [step.inputs[position] for position in step.trainable if position < len(step.inputs)]
+        found |= {name for start in used for name in _behind(start, sources) if _is_float(initializers, name)}
+        vectors = [step.inputs[k] for k in TRAINABLE_VECTORS.get(step.op, ()) if k < len(step.inputs)]
+        found |= {name for name in vectors if _is_float(initializers, name) and _is_vector(initializers, name)}
+    return found
+
+
+def _behind(name: str, sources: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+    """Yield the values that ``name`` is a rearrangement of."""
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        if name in sources:
+            waiting.extend(sources[name])
+        else:
+            yield name
+
+
+def _is_float(initializers: Initializers, name: str) -> bool:
+    if name not in initializers or not initializers.size(name):
+        return False
+    return initializers.dtype(name).name in ("float32", "float16", "bfloat16", "float64")
+
+
+def _is_vector(initializers: Initializers, name: str) -> bool:
+    if not 1 < initializers.size(name) == max(initializers.shape(name)):
+        return False
+    return bool(np.isfinite(initializers[name].astype(np.float64)).all())
+
+
+class _Resolver:
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._types = Types(graph)
+        self._bodies: dict[Body, tuple[Step, ...]] = {}
+        self._constants: dict[str, np.ndarray] = {}
+        self._lists: dict[str, list[int] | list[float]] = {}
+        self._islands: list[Island] = []
+        self._missing: dict[str, list[str]] = {}
+
+    def program(self) -> Program:
+        outputs = {value.name for value in self._graph.outputs}
+        steps = self._steps(self._graph.nodes, outputs)
+        if self._missing:
+            lines = (
+                f"  {operator}: {len(names)} node{'s' if len(names) > 1 else ''}, first {names[0]!r}"
+                for operator, names in sorted(self._missing.items())
+            )
+            raise ModelError(
+                "neither this toolchain nor the installed ONNX Runtime has these operators:\n" + "\n".join(lines),
+                hint="replace them by standard operators where the model is exported; compress inspect shows the graph",
+            )
+        return Program(steps, self._bodies, self._constants, self._lists, tuple(self._islands))
+
+    def _steps(self, nodes: Iterable[Node], outputs: set[str]) -> tuple[Step, ...]:
+        """Return the steps of one graph or subgraph; ``outputs`` are the values that outlive its last step."""
+        found: list[Step] = []
+        unknown: list[Node] = []
+        for node in self._expanded(nodes):
+            if find(node) is None:
+                unknown.append(node)
+                continue
+            found += self._island(unknown)
+            unknown = []
+            found.append(self._step(node))
+        found += self._island(unknown)
+        return _with_dead_values(found, outputs)
+
+    def _expanded(self, nodes: Iterable[Node]) -> Iterator[Node]:
+        """Yield the nodes, those without a function of their own replaced by their function body where there is one."""
+        for node in nodes:
+            body = [] if find(node) is not None else expand(node, self._types)
+            if body:
+                inner, constants = build_nodes(body, node.opsets)
+                self._constants |= dict(Initializers(constants))
+                yield from self._expanded(inner)
+            else:
+                yield node
+
+    def _step(self, node: Node) -> Step:
+        implementation = find(node)
+        if implementation is None:
+            raise ModelError(f"operator {node.op} of node {node.name!r} has no function")
+        try:
+            implementation.signature.bind(*node.inputs, **node.attributes, **dict.fromkeys(implementation.context))
+        except TypeError as error:
+            raise ModelError(f"{node.op} node {node.name!r} does not fit its operator: {error}") from error
+        for body in node.bodies:
+            self._bodies[body] = self._steps(body.nodes, set(body.outputs))
+        inputs, lists = list(node.inputs), []
+        for position, kind in implementation.lists.items():
+            name = node.inputs[position] if position < len(node.inputs) else ""
+            if name in self._graph.initializers or name in self._constants:
+                inputs[position] = self._list(name, kind)
+            elif name:
+                lists.append((position, kind))
+        keywords = dict(node.attributes)
+        if "output_count" in implementation.context:
+            keywords["output_count"] = len(node.outputs)
+        return Step(
+            name=node.name,
+            op=node.op if not node.domain else f"{node.domain}.{node.op}",
+            inputs=tuple(inputs),
+            outputs=node.outputs,
+            function=implementation.function,
+            keywords=keywords,
+            context=tuple(key for key in implementation.context if key != "output_count"),
+            lists=tuple(lists),
+            trainable=implementation.trainable,
+        )
+
+    def _list(self, name: str, kind: type[int] | type[float]) -> str:
+        """Return the name under which a constant is handed over as a list."""
+        key = f"{name} as {kind.__name__}"
+        constants = self._graph.initializers if name in self._graph.initializers else self._constants
+        self._lists[key] = [kind(item) for item in constants[name].reshape(-1).tolist()]
+        return key
+
+    def _island(self, nodes: list[Node]) -> list[Step]:
+        if not nodes:
+            return []
+        for node in nodes:
+            if not runtime_knows(node):
+                self._missing.setdefault(f"{node.domain or 'ai.onnx'}.{node.op}", []).append(node.name)
+        known = self._graph.initializers
+        constants = {name: known[name] for node in nodes for name in node.reads if name in known}
+        constants |= {name: self._constants[name] for node in nodes for name in node.reads if name in self._constants}
+        island = Island(tuple(nodes), constants)
+        self._islands.append(island)
+        return [
+            Step(
+                name=nodes[0].name,
+                op=island.operators,
+                inputs=island.inputs,
+                outputs=island.outputs,
+                function=island.runner(),
+            )
+        ]
+
+
+def _with_dead_values(steps: list[Step], outputs: set[str]) -> tuple[Step, ...]:
+    """Note on every step which values it is the last to read, so that memory is given back early."""
+    last: dict[str, int] = {}
+    for position, step in enumerate(steps):
+        bodies = [item for value in step.keywords.values() for item in (value if isinstance(value, list) else [value])]
+        captured = [name for body in bodies if isinstance(body, Body) for name in body.captured]
+        last |= dict.fromkeys([*step.inputs, *step.outputs, *captured], position)
+    made = {name for step in steps for name in step.outputs} - outputs
+    dead: dict[int, list[str]] = {}
+    for name, position in last.items():
+        if name in made:
+            dead.setdefault(position, []).append(name)
+    return tuple(replace(step, dead=tuple(dead.get(position, ()))) for position, step in enumerate(steps))
