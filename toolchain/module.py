@@ -181,8 +181,8 @@ def _on_device(value: Content, device: torch.device) -> Content:
     """Return an input as the steps take it; strings stay what they are."""
     if isinstance(value, list):
         return [_on_device(item, device) for item in value]
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "OU":
-        return to_tensor(value).to(device)
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind not in "OU":
+        return to_tensor(np.asarray(value)).to(device)
     return value
 
 

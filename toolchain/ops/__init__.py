@@ -14,6 +14,7 @@ from toolchain.ops import (  # noqa: F401 - importing registers
     quantization,
     reduction,
     resize,
+    sequence,
     shape,
     trigonometry,
 )
