@@ -19,7 +19,6 @@ NO_FLOAT8 = "torch computes nothing in 8-bit and 4-bit floats"
 NO_SUB_BYTE = "torch has no 2- and 4-bit integers: they can be read, not made"
 NO_UNSIGNED = "torch has no arithmetic on uint16, uint32 and uint64"
 ROUNDING = "half precision rounds at other places than the reference"
-LATER = "not imported yet"
 
 # Cases that cannot apply, by name pattern.
 EXCLUDED = {
@@ -50,10 +49,7 @@ EXCLUDED = {
     "test_equal_string*": "strings",
     "test_identity_sequence": "a sequence, not a tensor",
     "test_identity_opt": "an optional, not a tensor",
-    "test_resize_*cubic*": LATER,
-    "test_resize_*antialias": LATER,
-    "test_resize_tf_crop_and_resize*": LATER,
-    "test_resize_downsample_scales_linear_align_corners": "ONNX Runtime divides by the rounded size, and so do we",
+    "test_resize_downsample_scales_*_align_corners": "ONNX Runtime divides by the rounded size, and so do we",
 }
 
 # Operators without an official case of their own.
