@@ -8,7 +8,7 @@ from functools import cached_property
 
 import onnx
 
-from toolchain.graph import Graph, Node, instantiate
+from toolchain.graph import Graph, Node, instantiate, read_opsets
 
 
 class Types:
@@ -48,31 +48,43 @@ def _without_weights(graph: Graph) -> onnx.ModelProto:
     return proto
 
 
-def expand(node: Node, types: Types) -> list[onnx.NodeProto]:
-    """Return the nodes that do what ``node`` does; none where ONNX gives it no function body."""
+def expand(node: Node, types: Types) -> tuple[list[onnx.NodeProto], dict[str, int]]:
+    """Return the nodes that do what ``node`` does, and the versions that they are written for.
+
+    There are none where ONNX gives the operator no function body.
+    """
     try:
         schema = onnx.defs.get_schema(node.op, node.opsets.get(node.domain, 1), node.domain)
     except onnx.defs.SchemaError:
-        return []
+        return [], {}
     function = _function(schema, node, types)
-    return [] if function is None else instantiate(function, _call(schema, node), node.name)
+    if not function.node:
+        return [], {}
+    opsets = {**node.opsets, **read_opsets(function.opset_import)}
+    return instantiate(function, _call(schema, node), node.name), opsets
 
 
-def _function(schema: onnx.defs.OpSchema, node: Node, types: Types) -> onnx.FunctionProto | None:
-    # onnx's type stub lacks the methods about functions.
+def _function(schema: onnx.defs.OpSchema, node: Node, types: Types) -> onnx.FunctionProto:
+    """Return the newest function body that the node's version of ai.onnx knows, or an empty one."""
+    # onnx's type stub lacks what a schema says about functions.
+    fixed, dependent = schema.function_opset_versions, schema.context_dependent_function_opset_versions  # type: ignore[attr-defined]
+    known = node.opsets.get("", 1)
     function = onnx.FunctionProto()
-    version = node.opsets.get("", 1)
-    if schema.has_context_dependent_function:  # type: ignore[attr-defined]
+    if version := _newest(dependent, known):
         inputs = [types[name].SerializeToString() for name in node.inputs]
         call = _call(schema, node).SerializeToString()
         try:
             data = schema.get_context_dependent_function_with_opset_version(version, call, inputs)  # type: ignore[attr-defined]
         except (RuntimeError, ValueError):
-            return None
+            return function  # a type that the body depends on is not known
         function.ParseFromString(data)
-    elif schema.has_function:  # type: ignore[attr-defined]
+    elif version := _newest(fixed, known):
         function.ParseFromString(schema.get_function_with_opset_version(version))  # type: ignore[attr-defined]
-    return function if function.node else None
+    return function
+
+
+def _newest(versions: list[int], known: int) -> int:
+    return max((version for version in versions if version <= known), default=0)
 
 
 def _call(schema: onnx.defs.OpSchema, node: Node) -> onnx.NodeProto:

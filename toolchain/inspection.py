@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from toolchain.graph import Graph, Node, Value, Weight, find_weights, load_graph, simplify
-from toolchain.ops import find
+from toolchain.graph import Node, Value, Weight, find_weights, load_graph, simplify
+from toolchain.program import survey
 from toolchain.resolve import largest_ratio
 
 
@@ -62,7 +62,9 @@ class Inspection:
         inputs: what must be fed.
         outputs: what comes out.
         operators: number of nodes in the file by operator type, most frequent first.
-        unsupported: the same, of the operators that cannot be imported.
+        frozen: the same, of the operators that ONNX Runtime runs inside the module: no gradient passes them and their
+            weights stay as they are.
+        unsupported: the same, of the operators that neither this toolchain nor ONNX Runtime has.
         tensors: every constant tensor that a node uses once constant expressions are folded, in graph order.
         weights: elements of all constant tensors.
         usable_weights: those that can be pruned and quantized.
@@ -76,6 +78,7 @@ class Inspection:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     operators: dict[str, int]
+    frozen: dict[str, int]
     unsupported: dict[str, int]
     tensors: tuple[TensorRow, ...]
     weights: int
@@ -93,6 +96,7 @@ def inspect(model: str | os.PathLike[str]) -> Inspection:
     path = Path(model)
     original = load_graph(path)
     graph, note = simplify(original)
+    frozen, unsupported = survey(graph)
     weights = find_weights(graph)
     total = sum(weight.size for weight in weights)
     usable = [weight for weight in weights if not weight.reason]
@@ -103,8 +107,9 @@ def inspect(model: str | os.PathLike[str]) -> Inspection:
         opsets={domain or "ai.onnx": version for domain, version in graph.opsets.items()},
         inputs=tuple(map(_port, graph.inputs)),
         outputs=tuple(map(_port, graph.outputs)),
-        operators=_count(original.nodes),
-        unsupported=_count(_unsupported(graph)),
+        operators=_count(original.walk()),
+        frozen=_count(frozen),
+        unsupported=_count(unsupported),
         tensors=tuple(_row(weight, total) for weight in weights),
         weights=total,
         usable_weights=usable_size,
@@ -141,10 +146,6 @@ def _row(weight: Weight, total: int) -> TensorRow:
     return TensorRow(weight.name, weight.op, weight.shape, weight.size, share, weight.reason)
 
 
-def _unsupported(graph: Graph) -> list[Node]:
-    return [node for node in graph.nodes if find(node) is None]
-
-
 def _count(nodes: Iterable[Node]) -> dict[str, int]:
     counts = Counter(f"{node.domain}.{node.op}" if node.domain else node.op for node in nodes)
     return dict(counts.most_common())
@@ -152,19 +153,24 @@ def _count(nodes: Iterable[Node]) -> dict[str, int]:
 
 def _facts(inspection: Inspection) -> Table:
     table = Table.grid(padding=(0, 2))
-    operators = ", ".join(f"{name} {count}" for name, count in inspection.operators.items())
     facts = {
         "model": f"{inspection.model}, {inspection.file_bytes:,} bytes",
         "opset": ", ".join(f"{domain} {version}" for domain, version in inspection.opsets.items()),
         "inputs": "\n".join(map(_port_text, inspection.inputs)),
         "outputs": "\n".join(map(_port_text, inspection.outputs)),
-        "operators": operators,
+        "operators": _counted(inspection.operators),
     }
+    if inspection.frozen:
+        facts["frozen"] = f"{_counted(inspection.frozen)} (run by ONNX Runtime as they stand: no gradient passes them)"
     if inspection.unsupported:
-        facts["not supported"] = ", ".join(f"{name} {count}" for name, count in inspection.unsupported.items())
+        facts["not supported"] = _counted(inspection.unsupported)
     for key, value in facts.items():
         table.add_row(key, _plain(value))
     return table
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def _port_text(port: Port) -> str:
@@ -204,7 +210,7 @@ def _totals(inspection: Inspection) -> list[str]:
     if inspection.note:
         lines.append(f"note: {inspection.note}")
     if inspection.unsupported:
-        lines.append("Operators that are not supported must be replaced before this model can be compressed.")
+        lines.append("Operators that nobody has must be replaced before this model can be compressed.")
     return lines
 
 

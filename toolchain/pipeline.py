@@ -118,6 +118,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
 
     told.phase("load", LOAD_WEIGHT)
     graph, note = simplify(load_graph(source))
+    _check_ports(graph)
     plan = make_plan(graph, request)
     torch.manual_seed(plan.train.seed)
     teacher = OnnxModule(graph).to(_device(plan.train.device)).eval()
@@ -125,7 +126,14 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     workload = load_workload(teacher, data, evaluation, preprocessing or Preprocessing(), plan.train.seed)
     trainer = _trainer(plan, module, teacher, workload, told)
     notes = [
-        text for text in (note, *workload.notes, SHIFTED if trainer.augment and plan.train.epochs != 0 else "") if text
+        text
+        for text in (
+            note,
+            _frozen_note(module),
+            *workload.notes,
+            SHIFTED if trainer.augment and plan.train.epochs != 0 else "",
+        )
+        if text
     ]
     for text in notes:
         told.note(text)
@@ -159,6 +167,29 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     )
     document = build_report(measured)
     return CompressResult(target, document, write_report(document, folder))
+
+
+def _frozen_note(module: OnnxModule) -> str:
+    nodes = [node for island in module.program.islands for node in island.nodes]
+    operators = ", ".join(dict.fromkeys(f"{node.domain}.{node.op}" if node.domain else node.op for node in nodes))
+    return f"left to ONNX Runtime, frozen, no gradient passes them ({len(nodes)}): {operators}" if nodes else ""
+
+
+def _check_ports(graph: Graph) -> None:
+    """Refuse what cannot be fed from data or compared by numbers.
+
+    Raises:
+        ModelError: an input or output is no tensor, or holds strings.
+    """
+    for role, values in (("input", graph.inputs), ("output", graph.outputs)):
+        for value in values:
+            what = "strings" if value.dtype.kind in "OU" else f"a {value.kind}" if value.kind != "tensor" else ""
+            if what:
+                raise ModelError(
+                    f"{role} {value.name!r} is {what}; compressing needs tensors of numbers at both ends",
+                    hint="cut the graph where tensors of numbers begin and end, by onnx.utils.extract_model; "
+                    "for scikit-learn models, export with options={'zipmap': False}",
+                )
 
 
 def _with_rescued(error: TrainingError, module: OnnxModule, target: Path) -> TrainingError:

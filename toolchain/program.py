@@ -96,6 +96,11 @@ def resolve(graph: Graph) -> Program:
     return _Resolver(graph).program()
 
 
+def survey(graph: Graph) -> tuple[list[Node], list[Node]]:
+    """Return the nodes that ONNX Runtime would run in the module's place, and those that nobody can run."""
+    return _Resolver(graph).unknown()
+
+
 def trainable_weights(program: Program, initializers: Initializers) -> set[str]:
     """Return the names of the float initializers that are weights, wherever in the model they are used."""
     sources = {
@@ -144,18 +149,19 @@ class _Resolver:
         self._constants: dict[str, np.ndarray] = {}
         self._lists: dict[str, list[int] | list[float]] = {}
         self._islands: list[Island] = []
-        self._missing: dict[str, list[str]] = {}
+        self._missing: list[Node] = []
+
+    def unknown(self) -> tuple[list[Node], list[Node]]:
+        self._steps(self._graph.nodes, set())
+        nodes = [node for island in self._islands for node in island.nodes]
+        return [node for node in nodes if node not in self._missing], self._missing
 
     def program(self) -> Program:
         outputs = {value.name for value in self._graph.outputs}
         steps = self._steps(self._graph.nodes, outputs)
         if self._missing:
-            lines = (
-                f"  {operator}: {len(names)} node{'s' if len(names) > 1 else ''}, first {names[0]!r}"
-                for operator, names in sorted(self._missing.items())
-            )
             raise ModelError(
-                "neither this toolchain nor the installed ONNX Runtime has these operators:\n" + "\n".join(lines),
+                f"neither this toolchain nor the installed ONNX Runtime has these operators:\n{_listed(self._missing)}",
                 hint="replace them by standard operators where the model is exported; compress inspect shows the graph",
             )
         return Program(steps, self._bodies, self._constants, self._lists, tuple(self._islands))
@@ -177,9 +183,9 @@ class _Resolver:
     def _expanded(self, nodes: Iterable[Node]) -> Iterator[Node]:
         """Yield the nodes, those without a function of their own replaced by their function body where there is one."""
         for node in nodes:
-            body = [] if find(node) is not None else expand(node, self._types)
+            body, opsets = ([], {}) if find(node) is not None else expand(node, self._types)
             if body:
-                inner, constants = build_nodes(body, node.opsets)
+                inner, constants = build_nodes(body, opsets)
                 self._constants |= dict(Initializers(constants))
                 yield from self._expanded(inner)
             else:
@@ -227,9 +233,7 @@ class _Resolver:
     def _island(self, nodes: list[Node]) -> list[Step]:
         if not nodes:
             return []
-        for node in nodes:
-            if not runtime_knows(node):
-                self._missing.setdefault(f"{node.domain or 'ai.onnx'}.{node.op}", []).append(node.name)
+        self._missing += [node for node in nodes if not runtime_knows(node)]
         known = self._graph.initializers
         constants = {name: known[name] for node in nodes for name in node.reads if name in known}
         constants |= {name: self._constants[name] for node in nodes for name in node.reads if name in self._constants}
@@ -244,6 +248,17 @@ class _Resolver:
                 function=island.runner(),
             )
         ]
+
+
+def _listed(nodes: Iterable[Node]) -> str:
+    """Return a line per operator: how many nodes, and the first."""
+    found: dict[str, list[str]] = {}
+    for node in nodes:
+        found.setdefault(f"{node.domain or 'ai.onnx'}.{node.op}", []).append(node.name)
+    return "\n".join(
+        f"  {operator}: {len(names)} node{'s' if len(names) > 1 else ''}, first {names[0]!r}"
+        for operator, names in sorted(found.items())
+    )
 
 
 def _with_dead_values(steps: list[Step], outputs: set[str]) -> tuple[Step, ...]:

@@ -1,6 +1,6 @@
 """The ONNX model as an immutable graph."""
 
-from toolchain.graph.build import build_nodes
+from toolchain.graph.build import build_nodes, read_opsets
 from toolchain.graph.functions import instantiate
 from toolchain.graph.initializers import Initializers
 from toolchain.graph.io import load_graph, model_files, save_proto, write_atomically
@@ -22,6 +22,7 @@ __all__ = [
     "instantiate",
     "load_graph",
     "model_files",
+    "read_opsets",
     "save_proto",
     "simplify",
     "write_atomically",

@@ -208,12 +208,11 @@ def _value(info: onnx.ValueInfoProto) -> Value:
     kind, proto = "tensor", info.type
     while not proto.HasField("tensor_type"):
         wrapper = proto.WhichOneof("value")
-        if wrapper not in ("sequence_type", "optional_type"):
-            raise ModelError(
-                f"{info.name!r} is a {wrapper}, only tensors, sequences and optionals can be graph inputs and outputs"
-            )
+        if wrapper not in ("sequence_type", "optional_type", "map_type"):
+            raise ModelError(f"the type of {info.name!r} is {wrapper or 'not declared'}, which cannot be imported")
         kind = kind if kind != "tensor" else wrapper.removesuffix("_type")
-        proto = getattr(proto, wrapper).elem_type
+        inner = getattr(proto, wrapper)
+        proto = inner.value_type if wrapper == "map_type" else inner.elem_type
     tensor = proto.tensor_type
     shape = None
     if tensor.HasField("shape"):

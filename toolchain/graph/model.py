@@ -82,7 +82,7 @@ class Value:
         name: value name.
         dtype: element type; ``object`` for strings.
         shape: dimensions, or None where the file does not say how many there are.
-        kind: ``"tensor"``, ``"sequence"`` (of such tensors) or ``"optional"`` (one of either).
+        kind: ``"tensor"``, or what holds such tensors: ``"sequence"``, ``"optional"`` or ``"map"``.
     """
 
     name: str

@@ -12,9 +12,10 @@ import onnx
 from onnx import numpy_helper
 
 from toolchain.errors import ModelError
+from toolchain.graph.flatten import flatten
 from toolchain.graph.io import load_graph
 from toolchain.graph.model import Graph, Node, Value
-from toolchain.graph.weights import WEIGHT_INPUTS, find_weights
+from toolchain.graph.weights import find_weights, weight_inputs
 
 # What these make from constants hides no trained weight: a fill holds no information, a random number is not
 # constant, and a weight that is quantized already was compressed by somebody else on purpose.
@@ -34,15 +35,23 @@ TOLERANCE = 1e-5
 
 
 def simplify(graph: Graph) -> tuple[Graph, str]:
-    """Replace weights that are computed from constants by initializers, so that ``find_weights`` sees them.
+    """Bring weights that the graph hides to light as initializers, so that ``find_weights`` sees them.
 
-    An Identity of an initializer is bypassed, so that a shared weight stays shared. Nothing else is changed. The
-    result is used only when ONNX Runtime gives the same outputs on random inputs.
+    Weights inside functions and subgraphs move to the outermost graph. Weights that are computed from constants are
+    computed once, and an Identity of an initializer is bypassed, so that a shared weight stays shared; that is used
+    only when ONNX Runtime gives the same outputs on random inputs. Nothing else is changed.
 
     Returns:
         The new graph and a sentence that says what was done, or the same graph and a sentence that says why not;
         ``""`` where no weight is hidden.
     """
+    flat = flatten(graph)
+    simplified, note = _simplified(flat)
+    notes = ["moved the weights of functions and subgraphs to the outermost graph"] if flat is not graph else []
+    return simplified, "; ".join([*notes, *filter(None, [note])])
+
+
+def _simplified(graph: Graph) -> tuple[Graph, str]:
     sources = _constant_values(graph)
     hidden = _hidden_weights(graph, sources)
     if not hidden:
@@ -66,9 +75,8 @@ def _constant_values(graph: Graph) -> dict[str, Node]:
     found: dict[str, Node] = {}
     for node in graph.nodes:
         names = [name for name in node.inputs if name]
-        subgraphs = any(isinstance(value, onnx.GraphProto) for value in node.attributes.values())
         constant = bool(names) and all(name in graph.initializers or name in found for name in names)
-        if constant and node.op not in OPAQUE and not subgraphs:
+        if constant and node.op not in OPAQUE and not node.bodies:
             found |= dict.fromkeys(filter(None, node.outputs), node)
     return found
 
@@ -78,7 +86,7 @@ def _hidden_weights(graph: Graph, sources: Mapping[str, Node]) -> list[str]:
         name
         for node in graph.nodes
         for position, name in enumerate(node.inputs)
-        if position in WEIGHT_INPUTS.get(node.op, ()) and name in sources
+        if position in weight_inputs(node) and name in sources
     )
     return list(dict.fromkeys(uses))
 

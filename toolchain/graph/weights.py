@@ -1,9 +1,11 @@
 """Finds the constant tensors that can be pruned and quantized, and says of the others why not."""
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
+from toolchain.graph.initializers import Initializers
 from toolchain.graph.model import Graph, Node
 
 
@@ -30,25 +32,43 @@ class Weight:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return prod(self.shape)
 
 
-# Input position of the weight by operator; MatMul may hold it on either side.
-WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1,), "MatMul": (0, 1)}
+# Input positions of the weights by operator; MatMul may hold one on either side.
+_WEIGHT_INPUTS = {
+    ("", "Conv"): (1,),
+    ("", "ConvTranspose"): (1,),
+    ("", "GRU"): (1, 2),
+    ("", "Gemm"): (1,),
+    ("", "LSTM"): (1, 2),
+    ("", "MatMul"): (0, 1),
+    ("", "RNN"): (1, 2),
+    ("com.microsoft", "Attention"): (1,),
+    ("com.microsoft", "FusedConv"): (1,),
+    ("com.microsoft", "FusedGemm"): (1,),
+    ("com.microsoft", "FusedMatMul"): (0, 1),
+}
+
+
+def weight_inputs(node: Node) -> tuple[int, ...]:
+    """Return at which input positions a node takes weights that can be pruned and quantized."""
+    return _WEIGHT_INPUTS.get((node.domain, node.op), ())
 
 
 def find_weights(graph: Graph) -> tuple[Weight, ...]:
     """Return every constant tensor that a node uses, in order of first use."""
     consumers = graph.consumers()
-    order = dict.fromkeys(name for node in graph.nodes for name in node.inputs if name in graph.initializers)
+    order = dict.fromkeys(name for node in graph.walk() for name in node.inputs if name in graph.initializers)
     outputs = {value.name for value in graph.outputs}
-    return tuple(_describe(name, graph.initializers[name], consumers[name], name in outputs) for name in order)
+    return tuple(_describe(name, graph.initializers, consumers[name], name in outputs) for name in order)
 
 
-def _describe(name: str, array: np.ndarray, uses: list[tuple[Node, int]], is_output: bool) -> Weight:
-    reason, axis = _reason(array, uses), None
+def _describe(name: str, initializers: Initializers, uses: list[tuple[Node, int]], is_output: bool) -> Weight:
+    shape = initializers.shape(name)
+    reason, axis = _reason(initializers.dtype(name), shape, uses), None
     if not reason:
-        axes = {output_axis(node, position, array.ndim) for node, position in uses}
+        axes = {output_axis(node, position, len(shape)) for node, position in uses}
         axis = axes.pop()
         if axes:
             reason = "shared by operators that disagree on which dimension is the output channel"
@@ -58,29 +78,27 @@ def _describe(name: str, array: np.ndarray, uses: list[tuple[Node, int]], is_out
         name=name,
         op="+".join(sorted({node.op for node, _ in uses})),
         nodes=tuple(dict.fromkeys(node.name for node, _ in uses)),
-        shape=tuple(array.shape),
+        shape=shape,
         axis=None if reason else axis,
         reason=reason,
     )
 
 
-def _reason(array: np.ndarray, uses: list[tuple[Node, int]]) -> str:
+def _reason(dtype: np.dtype, shape: tuple[int, ...], uses: list[tuple[Node, int]]) -> str:
     for node, position in uses:
-        if node.domain or position not in WEIGHT_INPUTS.get(node.op, ()):
+        if position not in weight_inputs(node):
             return _role(node, position)
-    if array.dtype != np.float32:
-        return f"{array.dtype} weights are not trained, only float32"
-    if array.ndim < 2:
+    if dtype != np.float32:
+        return f"{dtype} weights are not trained, only float32"
+    if len(shape) < 2:
         return "a vector, not a weight matrix"
-    if array.size == 0:
+    if 0 in shape:
         return "it has no elements"
-    if array.size == 1:
-        return "a single number"
-    return ""
+    return "a single number" if prod(shape) == 1 else ""
 
 
 def _role(node: Node, position: int) -> str:
-    if node.op in ("Conv", "ConvTranspose", "Gemm") and position == 2:
+    if node.op in ("Conv", "ConvTranspose", "FusedConv", "FusedGemm", "Gemm") and position == 2:
         return "bias"
     if node.op.endswith("Normalization"):
         return "normalisation"
@@ -91,10 +109,11 @@ def _role(node: Node, position: int) -> str:
 
 def output_axis(node: Node, position: int, rank: int) -> int:
     """Return the dimension of a weight of ``rank`` dimensions that runs over the node's output channels."""
-    if node.op == "Conv":
+    if node.op in ("Conv", "FusedConv"):
         return 0
-    if node.op == "ConvTranspose":
-        return 1  # [C_in, C_out / group, ...]
-    if node.op == "Gemm":
+    if node.op in ("ConvTranspose", "GRU", "LSTM", "RNN"):
+        return 1  # [C_in, C_out / group, ...]; [directions, gates * hidden, ...]
+    if node.op in ("Gemm", "FusedGemm"):
         return 0 if node.attributes.get("transB", 0) else 1
-    return rank - 1 if position == 1 else rank - 2
+    transposed = bool(node.attributes.get("transB" if position == 1 else "transA", 0))  # of FusedMatMul
+    return rank - 1 if (position == 1) != transposed else rank - 2
