@@ -12,10 +12,13 @@ from toolchain.ops import (  # noqa: F401 - importing registers
     normalization,
     pooling,
     quantization,
+    recurrent,
     reduction,
     resize,
     sequence,
     shape,
+    signal,
+    streaming,
     trigonometry,
 )
 from toolchain.ops.dtypes import to_tensor
