@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from toolchain.ops.registry import op
+from toolchain.ops.unsigned import comparable, modular, shift_right
 
 
 @op("Equal", since=7)
@@ -15,25 +16,25 @@ def equal(a: Tensor, b: Tensor) -> Tensor:
 @op("Greater", since=7)
 def greater(a: Tensor, b: Tensor) -> Tensor:
     """A > B."""
-    return torch.gt(a, b)
+    return torch.gt(comparable(a), comparable(b))
 
 
 @op("GreaterOrEqual", since=12)
 def greater_or_equal(a: Tensor, b: Tensor) -> Tensor:
     """A >= B."""
-    return torch.ge(a, b)
+    return torch.ge(comparable(a), comparable(b))
 
 
 @op("Less", since=7)
 def less(a: Tensor, b: Tensor) -> Tensor:
     """A < B."""
-    return torch.lt(a, b)
+    return torch.lt(comparable(a), comparable(b))
 
 
 @op("LessOrEqual", since=12)
 def less_or_equal(a: Tensor, b: Tensor) -> Tensor:
     """A <= B."""
-    return torch.le(a, b)
+    return torch.le(comparable(a), comparable(b))
 
 
 @op("And", since=7)
@@ -85,9 +86,14 @@ def is_inf(x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1) -> 
 
 @op("BitShift", since=11)
 def bit_shift(x: Tensor, y: Tensor, *, direction: str) -> Tensor:
-    """Shift unsigned integers to the LEFT or RIGHT by y bits."""
+    """Shift integers to the LEFT or RIGHT by y bits; by a negative number or by all bits, only the sign remains."""
     wide, amount = x.to(torch.int64), y.to(torch.int64)
-    return (wide << amount if direction == "LEFT" else wide >> amount).to(x.dtype)
+    outside = (amount < 0) | (amount >= 8 * x.dtype.itemsize)
+    amount = amount.clamp(0, 63)
+    if direction == "RIGHT" and x.dtype != torch.uint64:
+        return (wide >> torch.where(outside, 63, amount)).to(x.dtype)
+    moved = wide << amount if direction == "LEFT" else shift_right(wide, amount)
+    return moved.masked_fill(outside, 0).to(x.dtype)
 
 
 @op("BitwiseAnd", since=18)
@@ -109,6 +115,7 @@ def bitwise_xor(a: Tensor, b: Tensor) -> Tensor:
 
 
 @op("BitwiseNot", since=18)
+@modular
 def bitwise_not(x: Tensor) -> Tensor:
     """Not x, bit by bit."""
     return torch.bitwise_not(x)

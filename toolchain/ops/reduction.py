@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 from toolchain.ops.registry import Operator, op
+from toolchain.ops.unsigned import UNSIGNED, divide, modular, ordered
 
 
+@modular
 def _sum(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     return x.sum(axes, keep, dtype=x.dtype)
 
@@ -13,7 +15,10 @@ def _sum(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 def _mean(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     if x.is_floating_point():
         return x.mean(axes, keep)
-    return torch.div(x.sum(axes, keep), _count(x, axes), rounding_mode="trunc").to(x.dtype)
+    total, count = x.to(torch.int64).sum(axes, keep), _count(x, axes)
+    if x.dtype == torch.uint64:
+        return divide(total.to(torch.uint64), torch.full_like(total, count))
+    return torch.div(total, count, rounding_mode="trunc").to(x.dtype)
 
 
 def _count(x: Tensor, axes: list[int]) -> int:
@@ -23,12 +28,14 @@ def _count(x: Tensor, axes: list[int]) -> int:
     return count
 
 
+@ordered
 def _max(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     if _count(x, axes) == 0:
         return _filled(x, axes, keep, _extreme(x, largest=False))
     return x.amax(axes, keep)
 
 
+@ordered
 def _min(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     if _count(x, axes) == 0:
         return _filled(x, axes, keep, _extreme(x, largest=True))
@@ -49,33 +56,39 @@ def _filled(x: Tensor, axes: list[int], keep: bool, value: float) -> Tensor:
     return torch.full_like(x.sum(axes, keep, dtype=x.dtype), value)
 
 
+@modular
 def _prod(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    for axis in sorted(axes, reverse=True):
+    for axis in sorted((axis % x.ndim for axis in axes), reverse=True):
         x = x.prod(axis, keep, dtype=x.dtype)
     return x
 
 
 def _l1(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return _sum(x.abs(), axes, keep)
+    return _sum(x if x.dtype in UNSIGNED else x.abs(), axes, keep)
 
 
 def _l2(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     if x.is_floating_point():
         result: Tensor = torch.linalg.vector_norm(x, 2, axes, keep)
         return result
-    return _sum_square(x, axes, keep).to(torch.float64).sqrt().to(x.dtype)
+    return _real(_sum_square(x, axes, keep)).sqrt().to(x.dtype)
 
 
+@modular
 def _sum_square(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     return _sum(x * x, axes, keep)
 
 
 def _log_sum(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return _sum(x, axes, keep).log()
+    return _real(_sum(x, axes, keep)).log().to(x.dtype)
 
 
 def _log_sum_exp(x: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return x.logsumexp(axes, keep)
+    return _real(x).logsumexp(axes, keep).to(x.dtype)
+
+
+def _real(x: Tensor) -> Tensor:
+    return x if x.is_floating_point() else x.to(torch.float64)
 
 
 # The only difference between these operators is the function; their attributes and axes are the same.
@@ -117,8 +130,14 @@ REDUCTIONS = {name: _register(name) for name in _REDUCTIONS}
 @op("CumSum", since=11)
 def cum_sum(x: Tensor, axis: list[int], *, exclusive: int = 0, reverse: int = 0) -> Tensor:
     """Running sum along ``axis``, without the element itself if exclusive, from the end if reversed."""
-    along = axis[0]
+    return _running_sum(x, axis[0], bool(exclusive), bool(reverse))
+
+
+@modular
+def _running_sum(x: Tensor, along: int, exclusive: bool, reverse: bool) -> Tensor:
     x = x.flip(along) if reverse else x
     total = x.cumsum(along, dtype=x.dtype)
-    total = total - x if exclusive else total
+    if exclusive:  # shifted, as taking the element away again would round
+        first = torch.zeros_like(total.narrow(along, 0, min(1, x.shape[along])))
+        total = torch.cat([first, total], along).narrow(along, 0, x.shape[along])
     return total.flip(along) if reverse else total
