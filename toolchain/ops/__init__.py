@@ -3,14 +3,20 @@
 from toolchain.ops import (  # noqa: F401 - importing registers
     activation,
     arithmetic,
+    casting,
     control,
     convolution,
     creation,
     indexing,
+    integer,
     linear,
     logic,
+    losses,
+    nbits,
     normalization,
     pooling,
+    qgemm,
+    qlinear,
     quantization,
     recurrent,
     reduction,
@@ -21,7 +27,7 @@ from toolchain.ops import (  # noqa: F401 - importing registers
     streaming,
     trigonometry,
 )
-from toolchain.ops.dtypes import to_tensor
+from toolchain.ops.dtypes import to_numpy, to_tensor
 from toolchain.ops.registry import Implementation, Operator, find, op, registered
 
-__all__ = ["Implementation", "Operator", "find", "op", "registered", "to_tensor"]
+__all__ = ["Implementation", "Operator", "find", "op", "registered", "to_numpy", "to_tensor"]

@@ -44,15 +44,3 @@ def one_hot(indices: Tensor, depth: list[int], values: Tensor, *, axis: int = -1
     index = torch.where(index < 0, index + length, index).unsqueeze(axis)
     steps = torch.arange(length, device=indices.device).reshape(-1, *[1] * (indices.ndim - axis))
     return torch.where(index == steps, values[1], values[0])
-
-
-@op("Cast", since=6)
-def cast(x: Tensor, *, to: int, saturate: int = 1, round_mode: str = "up") -> Tensor:
-    """The values in another element type."""
-    return x.to(torch_dtype(to))
-
-
-@op("CastLike", since=15)
-def cast_like(x: Tensor, target: Tensor, *, saturate: int = 1, round_mode: str = "up") -> Tensor:
-    """The values in the element type of ``target``."""
-    return x.to(target.dtype)
