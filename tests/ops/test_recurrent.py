@@ -178,18 +178,16 @@ def test_results_have_the_type_of_the_input(operator, dtype):
             torch.testing.assert_close(result.float(), value, atol=0.05, rtol=0.05)
 
 
-def layer(operator, outputs, direction="forward", **attributes):
-    """Return a model of one layer and its input; ``outputs`` are shapes by name."""
-    arrays = tensors(operator)
-    node = helper.make_node(
-        operator, ["x", "w", "r", "b"], outputs, hidden_size=HIDDEN, direction=direction, **attributes
-    )
+def layer(operator, outputs, inputs=("x", "w", "r", "b"), direction="forward", **attributes):
+    """Return a model of one layer, all of whose inputs but x are constant, and x; ``outputs`` are shapes by name."""
+    arrays = tensors(operator) | {"p": np.full((1, 3 * HIDDEN), 0.5, np.float32)}
+    node = helper.make_node(operator, inputs, outputs, hidden_size=HIDDEN, direction=direction, **attributes)
     graph = helper.make_graph(
         [node],
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [TIME, BATCH, SIZE])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items() if shape],
-        [numpy_helper.from_array(arrays[key], key) for key in ("w", "r", "b")],
+        [numpy_helper.from_array(arrays[key], key) for key in inputs[1:] if key],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8), {"x": arrays["x"]}
 
@@ -202,12 +200,16 @@ def test_only_the_last_state_may_be_asked_for(operator):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
 
 
-@operators
-def test_weights_and_biases_train(operator):
-    proto, feed = layer(operator, {"y": [TIME, 1, BATCH, HIDDEN]})
+@pytest.mark.parametrize(
+    ("operator", "inputs"),
+    [("LSTM", "xwrb_hcp"), ("LSTM", "xwrb"), ("GRU", "xwrb_h"), ("RNN", "xwrb_h")],
+)
+def test_weights_biases_and_peepholes_train_and_the_first_state_does_not(operator, inputs):
+    inputs, trained = [name.strip("_") for name in inputs], set(inputs) & set("wrbp")
+    proto, feed = layer(operator, {"y": [TIME, 1, BATCH, HIDDEN]}, inputs)
     module = OnnxModule(load_graph(proto))
     module(feed)["y"].square().sum().backward()
-    assert module.weights().keys() == {"w", "r", "b"}
+    assert module.weights().keys() == trained
     assert all(weight.grad.abs().min() > 0 for weight in module.weights().values())
 
 
