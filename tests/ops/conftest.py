@@ -1,8 +1,9 @@
-"""Single nodes, run by ONNX Runtime and by the module."""
+"""Single nodes and small models, run by ONNX Runtime and by the module."""
 
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -24,7 +25,7 @@ def model_of(node, arrays, constants, opset):
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
             for name, array in inputs.items()
         ],
-        [helper.make_empty_tensor_value_info(name) for name in node.output],
+        [helper.make_empty_tensor_value_info(name) for name in node.output if name],
         [numpy_helper.from_array(arrays[name], name) for name in constants],
     )
     opsets = [helper.make_opsetid("", opset)] + ([helper.make_opsetid(node.domain, 1)] if node.domain else [])
@@ -44,11 +45,13 @@ def agree() -> Agree:
     """Return a function that asserts that module and ONNX Runtime give one node the same results, and returns them.
 
     Inputs are arrays by name, in order, None for one that is left out; those named in ``constants`` are initializers.
+    ``outputs`` is how many there are, or their names, ``""`` for one that is left out.
     """
 
     def check(operator, inputs, *, opset=13, outputs=1, constants=(), domain="", rtol=1e-5, atol=1e-6, **attributes):
         names = [name if array is not None else "" for name, array in inputs.items()]
-        node = helper.make_node(operator, names, [f"y{k}" for k in range(outputs)], domain=domain, **attributes)
+        made = [f"y{k}" for k in range(outputs)] if isinstance(outputs, int) else outputs
+        node = helper.make_node(operator, names, made, domain=domain, **attributes)
         proto, feed = model_of(node, inputs, constants, opset)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
