@@ -53,18 +53,32 @@ def agree() -> Agree:
         made = [f"y{k}" for k in range(outputs)] if isinstance(outputs, int) else outputs
         node = helper.make_node(operator, names, made, domain=domain, **attributes)
         proto, feed = model_of(node, inputs, constants, opset)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        expected = onnxruntime.InferenceSession(proto.SerializeToString(), options).run(None, feed)
-        graph = load_graph(typed(proto, expected))
-        assert all(find(item) for item in graph.nodes), "left to ONNX Runtime"
-        module = OnnxModule(graph).eval()
-        with torch.no_grad():
-            got = [value.numpy() for value in module(feed).values()]
-        for result, wanted in zip(got, expected, strict=True):
-            assert result.dtype == wanted.dtype
-            np.testing.assert_allclose(result, wanted, rtol=rtol, atol=atol)
-        return got
+        return compare(proto, feed, rtol, atol)
 
     return check
+
+
+@pytest.fixture
+def agree_on_text() -> Agree:
+    """Return a function that asserts that module and ONNX Runtime give a model in ONNX text the same results."""
+
+    def check(text, feed, *, rtol=1e-5, atol=1e-6):
+        return compare(onnx.parser.parse_model(text), feed, rtol, atol)
+
+    return check
+
+
+def compare(proto, feed, rtol, atol):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    expected = onnxruntime.InferenceSession(proto.SerializeToString(), options).run(None, feed)
+    graph = load_graph(typed(proto, expected))
+    assert all(find(item) for item in graph.nodes), "left to ONNX Runtime"
+    module = OnnxModule(graph).eval()
+    with torch.no_grad():
+        got = [value.numpy() for value in module(feed).values()]
+    for result, wanted in zip(got, expected, strict=True):
+        assert result.dtype == wanted.dtype
+        np.testing.assert_allclose(result, wanted, rtol=rtol, atol=atol)
+    return got
