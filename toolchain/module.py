@@ -13,7 +13,8 @@ from toolchain.formats import TensorFormat
 from toolchain.graph import Body, Graph
 from toolchain.islands import Content
 from toolchain.ops import to_tensor
-from toolchain.program import Step, resolve, trainable_weights
+from toolchain.program import resolve, trainable_weights
+from toolchain.step import Step
 
 
 class OnnxModule(nn.Module):
@@ -48,6 +49,7 @@ class OnnxModule(nn.Module):
                 self.register_buffer(f"buffer_{number}", tensor)
             else:
                 self._constants[name] = tensor  # integers are shapes and indices: they stay on the CPU
+        self._results = {value.name for value in graph.outputs}
         # What every run starts from; beside tensors, values may be numbers, strings, sequences and maps.
         self._fixed: dict[str, Any] = {name: to_tensor(array) for name, array in self.program.constants.items()}
         self._fixed |= {**self.program.lists, **self._constants, "": None}
@@ -72,7 +74,7 @@ class OnnxModule(nn.Module):
     @property
     def device(self) -> torch.device:
         """The device that the weights are on."""
-        return next((tensor.device for tensor in self.parameters()), torch.device("cpu"))
+        return next((tensor.device for tensor in self._parameters.values() if tensor is not None), torch.device("cpu"))
 
     def move_to(self, device: torch.device) -> None:
         """Move the weights and the formats that they lie in."""
@@ -103,7 +105,9 @@ class OnnxModule(nn.Module):
         keep = set(wanted)
         found = {name: values[name] for name in keep & values.keys()}
         if len(found) < len(keep):
-            self._run_steps(self.program.steps, values, keep, found)
+            # What is on a grid, or asked for, must be a value of its own.
+            joined = keep <= self._results and self.formats.keys() <= self._attributes.keys()
+            self._run_steps(self.program.fused if joined else self.program.steps, values, keep, found)
         for name in keep - found.keys():
             known = {output for step in self.program.steps for output in step.outputs}
             raise ModelError(f"no value of the graph is named {name!r}", hint=nearest(name, known))
@@ -159,9 +163,10 @@ class OnnxModule(nn.Module):
             arguments[position] = [kind(item) for item in values[step.inputs[position]].reshape(-1).tolist()]
         if move:
             arguments = _together(arguments, self.device)
-        keywords = dict(step.keywords)
-        for key in step.context:
-            keywords[key] = self.training if key == "training" else partial(self._run_body, outside=values)
+        keywords = step.keywords
+        if step.context:
+            state = {"training": self.training, "run_body": partial(self._run_body, outside=values)}
+            keywords = {**keywords, **{key: state[key] for key in step.context}}
         try:
             result = step.function(*arguments, **keywords)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:

@@ -4,15 +4,17 @@ In this order: the operator's own function, the function body that ONNX defines 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from toolchain.errors import ModelError
 from toolchain.expansion import Types, expand
+from toolchain.fusion import fuse
 from toolchain.graph import Body, Graph, Initializers, Node, build_nodes
 from toolchain.islands import Island, runtime_knows
-from toolchain.ops import Operator, find
+from toolchain.ops import find
+from toolchain.step import Step, with_dead_values
 
 # Elementwise operands train only as biases and scales, with one dimension other than 1: a matrix that is added or
 # multiplied is as a rule a mask or a table of positions, which must not move.
@@ -34,40 +36,12 @@ REARRANGING = {
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
-    """One call.
-
-    Attributes:
-        name: of the node.
-        op: operator type, for messages.
-        inputs: names of the values to hand over, ``""`` for None.
-        outputs: names for the results.
-        function: what is called.
-        keywords: its fixed keyword arguments.
-        context: keywords that depend on the state of the module.
-        lists: positions of the inputs that are handed over as a list, and of which type of number.
-        trainable: positions of the inputs that are weights.
-        dead: values that nothing reads any more once the step has run.
-    """
-
-    name: str
-    op: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    function: Operator
-    keywords: Mapping[str, object] = field(default_factory=dict)
-    context: tuple[str, ...] = ()
-    lists: tuple[tuple[int, type[int] | type[float]], ...] = ()
-    trainable: tuple[int, ...] = ()
-    dead: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
 class Program:
     """A graph, ready to run.
 
     Attributes:
         steps: of the outermost graph, in order.
+        fused: the same in fewer calls, for whoever needs no value in between.
         bodies: the steps of every subgraph.
         constants: what the function bodies of operators bring with them, by name.
         lists: constants that operators take as plain numbers, by the name under which the steps read them.
@@ -75,6 +49,7 @@ class Program:
     """
 
     steps: tuple[Step, ...]
+    fused: tuple[Step, ...]
     bodies: Mapping[Body, tuple[Step, ...]]
     constants: Mapping[str, np.ndarray]
     lists: Mapping[str, list[int] | list[float]]
@@ -164,7 +139,8 @@ class _Resolver:
                 f"neither this toolchain nor the installed ONNX Runtime has these operators:\n{_listed(self._missing)}",
                 hint="replace them by standard operators where the model is exported; compress inspect shows the graph",
             )
-        return Program(steps, self._bodies, self._constants, self._lists, tuple(self._islands))
+        fused = with_dead_values(fuse(steps, self._graph.initializers, outputs), outputs)
+        return Program(steps, fused, self._bodies, self._constants, self._lists, tuple(self._islands))
 
     def _steps(self, nodes: Iterable[Node], outputs: set[str]) -> tuple[Step, ...]:
         """Return the steps of one graph or subgraph; ``outputs`` are the values that outlive its last step."""
@@ -178,7 +154,7 @@ class _Resolver:
             unknown = []
             found.append(self._step(node))
         found += self._island(unknown)
-        return _with_dead_values(found, outputs)
+        return with_dead_values(found, outputs)
 
     def _expanded(self, nodes: Iterable[Node]) -> Iterator[Node]:
         """Yield the nodes, those without a function of their own replaced by their function body where there is one."""
@@ -259,18 +235,3 @@ def _listed(nodes: Iterable[Node]) -> str:
         f"  {operator}: {len(names)} node{'s' if len(names) > 1 else ''}, first {names[0]!r}"
         for operator, names in sorted(found.items())
     )
-
-
-def _with_dead_values(steps: list[Step], outputs: set[str]) -> tuple[Step, ...]:
-    """Note on every step which values it is the last to read, so that memory is given back early."""
-    last: dict[str, int] = {}
-    for position, step in enumerate(steps):
-        bodies = [item for value in step.keywords.values() for item in (value if isinstance(value, list) else [value])]
-        captured = [name for body in bodies if isinstance(body, Body) for name in body.captured]
-        last |= dict.fromkeys([*step.inputs, *step.outputs, *captured], position)
-    made = {name for step in steps for name in step.outputs} - outputs
-    dead: dict[int, list[str]] = {}
-    for name, position in last.items():
-        if name in made:
-            dead.setdefault(position, []).append(name)
-    return tuple(replace(step, dead=tuple(dead.get(position, ()))) for position, step in enumerate(steps))

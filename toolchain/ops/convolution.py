@@ -28,8 +28,8 @@ def conv(
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
     before, after = explicit_pads(auto_pad, pads, list(x.shape[2:]), list(w.shape[2:]), strides, dilations)
     if before == after:  # the kernel pads by itself
-        return _CONV[rank - 1](fast_layout(x), w, b, strides, before, dilations, group)
-    return _CONV[rank - 1](fast_layout(pad(x, before, after)), w, b, strides, [0] * rank, dilations, group)
+        return _CONV[rank - 1](fast_layout(x, w.numel()), w, b, strides, before, dilations, group)
+    return _CONV[rank - 1](fast_layout(pad(x, before, after), w.numel()), w, b, strides, [0] * rank, dilations, group)
 
 
 @op("ConvTranspose", trainable=(1, 2))
@@ -69,7 +69,7 @@ def conv_transpose(
         before, after = pads[:rank], [a - e for a, e in zip(pads[rank:], extra, strict=True)]
     convolve = _CONV_TRANSPOSE[rank - 1]
     if before == after:
-        return convolve(fast_layout(x), w, b, strides, before, [0] * rank, group, dilations)
-    y = convolve(fast_layout(x), w, None, strides, [0] * rank, [0] * rank, group, dilations)
+        return convolve(fast_layout(x, w.numel()), w, b, strides, before, [0] * rank, group, dilations)
+    y = convolve(fast_layout(x, w.numel()), w, None, strides, [0] * rank, [0] * rank, group, dilations)
     y = pad(y, [-amount for amount in before], [-amount for amount in after])
     return y if b is None else y + b.reshape(-1, *[1] * rank)
