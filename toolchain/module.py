@@ -16,6 +16,18 @@ from toolchain.ops import to_tensor
 from toolchain.program import resolve, trainable_weights
 from toolchain.step import Step
 
+# What operators raise on values and attributes that they were not written for: models come from anywhere.
+FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 
 class OnnxModule(nn.Module):
     """Runs an ONNX graph in PyTorch and owns its weights under their initializer names.
@@ -123,7 +135,10 @@ class OnnxModule(nn.Module):
         for value in self.graph.inputs:
             if value.name not in inputs:
                 raise ModelError(f"the graph needs input {value.name!r}, got {', '.join(inputs) or 'none'}")
-            values[value.name] = self._on_grid(value.name, _on_device(inputs[value.name], device))
+            try:
+                values[value.name] = self._on_grid(value.name, _on_device(inputs[value.name], device))
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise ModelError(f"input {value.name!r} cannot be taken: {error}") from error
         return values
 
     def _run_steps(self, steps: Sequence[Step], values: dict[str, Any], keep: set[str], found: dict[str, Any]) -> None:
@@ -138,7 +153,7 @@ class OnnxModule(nn.Module):
             if len(found) == len(keep):
                 break
             for name in step.dead:
-                del values[name]
+                values.pop(name, None)  # an output that the operator did not give, and that nothing needs, is not there
 
     def _run_body(self, body: Body, arguments: Sequence[Any], outside: Mapping[str, Any]) -> list[Any]:
         """Run a subgraph on ``arguments`` and on what it captures from ``outside``."""
@@ -158,20 +173,20 @@ class OnnxModule(nn.Module):
         return value + (projected - value).detach() if value.requires_grad else projected
 
     def _call(self, step: Step, values: Mapping[str, Any], move: bool) -> tuple[Any, ...]:
-        arguments = [values[name] for name in step.inputs]
-        for position, kind in step.lists:
-            arguments[position] = [kind(item) for item in values[step.inputs[position]].reshape(-1).tolist()]
-        if move:
-            arguments = _together(arguments, self.device)
         keywords = step.keywords
         if step.context:
             state = {"training": self.training, "run_body": partial(self._run_body, outside=values)}
             keywords = {**keywords, **{key: state[key] for key in step.context}}
         try:
+            arguments = [values[name] for name in step.inputs]
+            for position, kind in step.lists:
+                arguments[position] = [kind(item) for item in arguments[position].reshape(-1).tolist()]
+            if move:
+                arguments = _together(arguments, self.device)
             result = step.function(*arguments, **keywords)
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            given = ", ".join(f"{name}{_shape(values[name])}" for name in step.inputs if name)
-            raise ModelError(f"{step.op} node {step.name!r} failed on inputs {given}: {error}") from error
+        except FAILURES as error:
+            given = ", ".join(f"{name}{_shape(values, name)}" for name in step.inputs if name)
+            raise ModelError(f"{step.op} node {step.name!r} failed on inputs {given}: {_reason(error)}") from error
         return result if isinstance(result, tuple) else (result,)
 
 
@@ -191,8 +206,15 @@ def _on_device(value: Content, device: torch.device) -> Content:
     return value
 
 
-def _shape(value: Content) -> str:
+def _shape(values: Mapping[str, Content], name: str) -> str:
+    if name not in values:
+        return " (no node gave it)"
+    value = values[name]
     return str(list(value.shape)) if isinstance(value, Tensor | np.ndarray) else f" ({type(value).__name__})"
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, RuntimeError | ValueError) else f"{type(error).__name__}: {error}"
 
 
 def _together(arguments: list[Any], device: torch.device) -> list[Any]:
