@@ -70,7 +70,19 @@ def hard_swish(x: Tensor) -> Tensor:
 @op("Swish", since=24)
 def swish(x: Tensor, *, alpha: float = 1.0) -> Tensor:
     """``x * sigmoid(alpha * x)``."""
-    return x * torch.sigmoid(alpha * x)
+    return F.silu(x) if alpha == 1.0 else x * torch.sigmoid(alpha * x)
+
+
+@op("QuickGelu", domain="com.microsoft")
+def quick_gelu(x: Tensor, *, alpha: float = 1.702) -> Tensor:
+    """Swish under the name that ONNX Runtime gives it, with another default."""
+    return swish(x, alpha=alpha)
+
+
+@op("SwiGLU", since=28)
+def swiglu(gate: Tensor, x: Tensor, *, alpha: float = 1.0) -> Tensor:
+    """``x`` times Swish of the gate."""
+    return swish(gate, alpha=alpha) * x
 
 
 @op("Mish", since=18)

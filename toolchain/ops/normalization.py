@@ -39,7 +39,29 @@ def instance_normalization(x: Tensor, scale: Tensor, b: Tensor, *, epsilon: floa
     return F.instance_norm(x, weight=scale, bias=b, eps=epsilon)
 
 
-@op("LayerNormalization", since=17, trainable=(1, 2))
+def _refuse_other_stash(node: Node) -> str:
+    return "" if node.attributes.get("stash_type", 1) == 1 else "stash_type normalises in another type than float"
+
+
+def layer_norm(x: Tensor, scale: Tensor, bias: Tensor | None, axis: int, epsilon: float) -> Tensor:
+    """Return ``x`` less its mean, over its standard deviation, by ``scale``, plus ``bias``; from ``axis`` on."""
+    shape = x.shape[axis % x.ndim :]
+    if scale.shape == shape and (bias is None or bias.shape == shape):
+        return F.layer_norm(x, shape, scale, bias, epsilon)
+    y = F.layer_norm(x, shape, None, None, epsilon) * scale
+    return y if bias is None else y + bias
+
+
+def rms_norm(x: Tensor, scale: Tensor, axis: int, epsilon: float) -> Tensor:
+    """Return ``x`` over the root of its mean square from ``axis`` on, by ``scale``, in the type of ``scale``."""
+    shape = x.shape[axis % x.ndim :]
+    if scale.shape == shape and scale.dtype == x.dtype:
+        return F.rms_norm(x, shape, scale, epsilon)
+    return F.rms_norm(x, shape, None, epsilon).to(scale.dtype) * scale
+
+
+# ONNX Runtime writes LayerNormalization into models of opsets that did not have it yet, too.
+@op("LayerNormalization", trainable=(1, 2), refuses=_refuse_other_stash)
 def layer_normalization(
     x: Tensor,
     scale: Tensor,
@@ -51,23 +73,38 @@ def layer_normalization(
     output_count: int = 1,
 ) -> Tensor | tuple[Tensor, ...]:
     """Normalise over all dimensions from ``axis`` on; mean and inverse standard deviation on request."""
-    shape = x.shape[axis:]
-    if output_count == 1 and scale.shape == shape:
-        return F.layer_norm(x, shape, scale, b, epsilon)
+    y = layer_norm(x, scale, b, axis, epsilon)
+    if output_count == 1:
+        return y
     axes = list(range(axis % x.ndim, x.ndim))
-    mean = x.mean(axes, keepdim=True)
-    inverse = torch.rsqrt((x - mean).square().mean(axes, keepdim=True) + epsilon)
-    y = (x - mean) * inverse * scale
-    return (y if b is None else y + b, mean, inverse)[: max(output_count, 1)]
+    variance, mean = torch.var_mean(x.to(torch.float32), axes, correction=0, keepdim=True)
+    return (y, mean, torch.rsqrt(variance + epsilon))[:output_count]
 
 
-@op("RMSNormalization", since=23, trainable=(1,))
+@op("RMSNormalization", since=23, trainable=(1,), refuses=_refuse_other_stash)
 def rms_normalization(
     x: Tensor, scale: Tensor, *, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
 ) -> Tensor:
     """Divide by the root of the mean square over all dimensions from ``axis`` on."""
+    return rms_norm(x, scale, axis, epsilon)
+
+
+@op("SimplifiedLayerNormalization", trainable=(1,), refuses=_refuse_other_stash)
+def simplified_layer_normalization(
+    x: Tensor,
+    scale: Tensor,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+    stash_type: int = 1,
+    output_count: int = 1,
+) -> Tensor | tuple[Tensor, ...]:
+    """RMSNormalization as ONNX Runtime wrote it before ONNX had it; the inverse of the root on request."""
+    y = rms_norm(x, scale, axis, epsilon)
+    if output_count == 1:
+        return y
     axes = list(range(axis % x.ndim, x.ndim))
-    return x * torch.rsqrt(x.square().mean(axes, keepdim=True) + epsilon) * scale
+    return y, torch.rsqrt(x.to(torch.float32).square().mean(axes, keepdim=True) + epsilon)
 
 
 @op("GroupNormalization", since=18, trainable=(1, 2))
