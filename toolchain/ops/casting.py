@@ -32,10 +32,11 @@ def cast_like(x: Tensor, target: Tensor, *, saturate: int = 1, round_mode: str =
 def bit_cast(x: Tensor, *, to: int) -> Tensor:
     """The same bits as another element type of the same width."""
     kind = torch_dtype(to)
-    if (x.dtype in SMALL_INTEGERS or kind in SMALL_INTEGERS) and x.dtype != kind:
-        # What lies in the upper bits of a byte differs between the types.
-        return store(numbers(x), kind)
-    return x.contiguous().view(kind)
+    bits = x.contiguous().view(torch.uint8) if x.dtype in SMALL_INTEGERS or x.dtype == FLOAT4 else x.contiguous()
+    if kind in SMALL_INTEGERS:
+        return store(bits, kind)
+    # The sign of a small integer fills the byte that it is held in.
+    return ((bits & 15) if kind == FLOAT4 else bits).view(kind)
 
 
 def convert(x: Tensor, kind: torch.dtype, saturate: bool = True, round_mode: str = "up") -> Tensor:
@@ -127,7 +128,6 @@ def _exponents(x: Tensor, saturate: bool, round_mode: str) -> Tensor:
         whole = whole + (mantissa >= 0.75)
     elif round_mode != "down":
         raise ValueError(f"round_mode is up, down or nearest, got {round_mode!r}")
-    whole = torch.where(x > 0, whole, -1)
-    whole = torch.where(x.isinf(), torch.where(x > 0, 255, -1), whole)
-    outside = x.isnan() if saturate else x.isnan() | (whole < 0) | (whole > 254)
+    whole = torch.where(x > 0, torch.where(x.isinf(), 254, whole), 0)
+    outside = x.isnan() if saturate else ~((x >= 2.0**-127) & (x <= 2.0**127))
     return whole.clamp(0, 254).masked_fill(outside, 255).to(torch.uint8)

@@ -6,6 +6,7 @@ two levels, the last bit decides.
 
 from collections.abc import Callable
 from functools import reduce
+from math import prod
 
 import torch
 from torch import Tensor
@@ -155,15 +156,13 @@ def qlinear_softmax(
     y_scale: Tensor,
     y_zero_point: Tensor,
     *,
-    axis: int | None = None,
+    axis: int = -1,
     opset: int,
 ) -> Tensor:
     """Softmax of quantized values along ``axis``, before opset 13 over all dimensions from ``axis`` on.
 
     ONNX Runtime multiplies by the whole part of 1 / y_scale, and so does this.
     """
-    if axis is None:
-        axis = -1 if opset >= 13 else 1
     levels = centered(x, None)
     shape = levels.shape
     flat = levels if opset >= 13 else levels.flatten(axis % levels.ndim)
@@ -181,7 +180,7 @@ def qlinear_global_average_pool(
     spatial = list(range(1, x.ndim - 1) if channels_last else range(2, x.ndim))
     levels = centered(x, _single(x_zero_point))
     total = levels.double().sum(spatial, keepdim=True).float()
-    count = levels[0].numel() // levels.shape[-1 if channels_last else 1]
+    count = prod(x.shape[axis] for axis in spatial)
     scale = x_scale.reshape(()) / (y_scale.reshape(()) * count)
     return quantize(total * scale, _zero(y_zero_point, x_scale), level_type(x, y_zero_point))
 
