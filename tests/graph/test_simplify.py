@@ -1,3 +1,6 @@
+import importlib
+import time
+
 import numpy as np
 import onnx
 import pytest
@@ -112,3 +115,35 @@ def test_a_graph_that_cannot_be_checked_is_left_with_a_reason():
     same, note = simplify(graph)
     assert same is graph
     assert "left as they are" in note
+
+
+def test_constants_far_larger_than_the_file_are_not_computed():
+    wide = "int64[2] s = {1048576,1048576}, float[1,1] one = {1}"
+    graph = graph_of(
+        "h = Expand(one, s) t2 = Transpose(t) m = MatMul(x, t2) n = MatMul(m, h) y = Relu(n)", f"{T}, {wide}"
+    )
+    same, note = simplify(graph)
+    assert same is graph
+    assert "'h' would have the shape [1048576, 1048576], too large" in note
+
+
+def test_a_model_of_absurd_inputs_is_not_tried():
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 13]> g (float[1099511627776,3] x) => (float[n,4] y) '
+        f"<{T}> {{ h = Transpose(t) y = MatMul(x, h) }}"
+    )
+    same, note = simplify(load_graph(proto))
+    assert compressible(same) == []
+    assert "input 'x' of shape [1099511627776, 3] is too large to try" in note
+
+
+def test_a_model_that_does_not_end_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(importlib.import_module("toolchain.graph.simplify"), "MAX_TRIAL_SECONDS", 0.5)
+    body = """h = Transpose(t)  m = MatMul(x, h)  y = Loop(, on, m) <body = step (int64 i, bool c, float[2,4] a)
+        => (bool d, float[2,4] b) { d = Identity(c)  b = Neg(a) }>"""
+    graph = graph_of(body, f"{T}, bool on = {{1}}")
+    started = time.monotonic()
+    same, note = simplify(graph)
+    assert same is graph
+    assert "left as they are" in note
+    assert time.monotonic() - started < 20

@@ -6,6 +6,8 @@ so that the copies train apart and the file grows, and it rewrites names and met
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import prod
+from threading import Timer
 
 import numpy as np
 import onnx
@@ -32,6 +34,13 @@ OPAQUE = {
 
 # Only the moment at which a value is computed changes, so the outputs differ by rounding at most.
 TOLERANCE = 1e-5
+
+# A few bytes can say "a weight of 64 GiB": constant expressions may make this many times what the file holds, and some.
+MAX_GROWTH = 16
+FREE_VALUES = 2**22
+# What a trial on random inputs may take: number of input values, and seconds.
+MAX_TRIAL_VALUES = 2**26
+MAX_TRIAL_SECONDS = 60.0
 
 
 def simplify(graph: Graph) -> tuple[Graph, str]:
@@ -138,6 +147,7 @@ def _evaluate(graph: Graph, sources: Mapping[str, Node], names: list[str]) -> di
     needed = _ancestors(sources, names)
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
+    proto.ir_version = max(proto.ir_version, 4)  # before, every initializer had to be an input
     nodes = [node for node in graph.proto.graph.node if needed & set(node.output) and node.op_type != "Constant"]
     proto.graph.CopyFrom(
         onnx.helper.make_graph(
@@ -148,7 +158,29 @@ def _evaluate(graph: Graph, sources: Mapping[str, Node], names: list[str]) -> di
             [numpy_helper.from_array(graph.initializers[name], name) for name in needed & graph.initializers.keys()],
         )
     )
+    _check_sizes(proto)
     return dict(zip(names, _run(proto, names, {}), strict=True))
+
+
+def _check_sizes(proto: onnx.ModelProto) -> None:
+    """Check that computing constants does not make them far larger than the file.
+
+    Raises:
+        ModelError: it does, or how large they are is not known before they are computed.
+    """
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise ModelError(f"their shapes cannot be told: {error}") from error
+    shapes = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.output)}
+    allowed = FREE_VALUES + MAX_GROWTH * sum(prod(tensor.dims) for tensor in proto.graph.initializer)
+    for name in (name for node in proto.graph.node for name in node.output if name):
+        if name not in shapes or not shapes[name].HasField("shape"):
+            raise ModelError(f"the shape of {name!r} is not known before it is computed")
+        dims = shapes[name].shape.dim
+        if any(not dim.HasField("dim_value") for dim in dims) or prod(dim.dim_value for dim in dims) > allowed:
+            sizes = [dim.dim_value if dim.HasField("dim_value") else "?" for dim in dims]
+            raise ModelError(f"{name!r} would have the shape {sizes}, too large for what the file holds")
 
 
 def _remove_unused(graph: onnx.GraphProto, candidates: set[str]) -> None:
@@ -187,6 +219,9 @@ def _compressible(graph: Graph) -> int:
 
 def _difference(one: Graph, other: Graph) -> float:
     """Return the largest difference between the outputs on random inputs, relative to the largest value."""
+    for value in one.inputs:
+        if prod(_sample_shape(value)) > MAX_TRIAL_VALUES:
+            raise ModelError(f"input {value.name!r} of shape {list(value.shape or ())} is too large to try")
     rng = np.random.default_rng(0)
     feed = {value.name: _random(value, rng) for value in one.inputs}
     names = [value.name for value in one.outputs]
@@ -203,8 +238,12 @@ def _relative(expected: np.ndarray, got: np.ndarray) -> float:
     return float(np.abs(wide - got).max() / max(np.abs(wide).max(), 1e-30))
 
 
+def _sample_shape(value: Value) -> list[int]:
+    return [size if isinstance(size, int) and size > 0 else 1 for size in value.shape or ()]
+
+
 def _random(value: Value, rng: np.random.Generator) -> np.ndarray:
-    shape = [size if isinstance(size, int) and size > 0 else 1 for size in value.shape or ()]
+    shape = _sample_shape(value)
     if value.dtype.kind in "iub":
         return rng.integers(0, 2, shape).astype(value.dtype)  # indices that every embedding has
     return rng.standard_normal(shape).astype(value.dtype)
@@ -216,9 +255,14 @@ def _run(proto: onnx.ModelProto, names: list[str], feed: Mapping[str, np.ndarray
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3  # a model's warnings were told when it was made
+    limit = onnxruntime.RunOptions()
+    stop = Timer(MAX_TRIAL_SECONDS, setattr, (limit, "terminate", True))
+    stop.start()
     try:
         session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        outputs: list[np.ndarray] = session.run(names, dict(feed))
+        outputs: list[np.ndarray] = session.run(names, dict(feed), limit)
     except Exception as error:  # ONNX Runtime's errors have no common parent below Exception
         raise ModelError(str(error)) from error
+    finally:
+        stop.cancel()
     return outputs

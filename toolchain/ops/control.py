@@ -6,6 +6,9 @@ from torch import Tensor
 from toolchain.graph import Body
 from toolchain.ops.registry import RunBody, op
 
+# Exporters write the largest integer as the count of a loop that its condition ends; one that nothing ends is damage.
+MAX_TRIPS = 2**20
+
 
 @op("If")
 def if_(condition: Tensor, *, then_branch: Body, else_branch: Body, run_body: RunBody) -> tuple[Tensor, ...]:
@@ -21,12 +24,17 @@ def loop(
 
     The body takes the iteration, the condition and the carried values, and gives the condition, the carried values and
     what is stacked over the iterations.
+
+    Raises:
+        ValueError: the loop does not end within ``MAX_TRIPS`` iterations.
     """
     carried, scanned = list(initial), [list[Tensor]() for _ in body.outputs[len(initial) + 1 :]]
     proceed = torch.tensor(True) if condition is None else condition
     limit = trip_count[0] if trip_count else None
     iteration = 0
     while bool(proceed) and (limit is None or iteration < limit):
+        if iteration >= MAX_TRIPS:
+            raise ValueError(f"the loop has not ended after {MAX_TRIPS:,} iterations")
         proceed, *rest = run_body(body, [torch.tensor(iteration), proceed, *carried])
         carried = rest[: len(initial)]
         for collected, item in zip(scanned, rest[len(initial) :], strict=True):
