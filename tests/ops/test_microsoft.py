@@ -94,6 +94,18 @@ def test_gather_of_index_tuples_agrees(agree):
     agree("GatherND", {"x": noise(3, 4, 2), "i": np.array([[0, 1], [2, 3]])}, **MICROSOFT)
 
 
+@pytest.mark.parametrize("options", [{}, {"mode": "bicubic"}, {"mode": "nearest", "align_corners": 1}], ids=str)
+def test_sampling_agrees(agree, options):
+    agree(
+        "GridSample",
+        {"x": noise(1, 2, 4, 5), "grid": noise(1, 3, 3, 2, seed=1)},
+        rtol=1e-4,
+        atol=1e-5,
+        **options,
+        **MICROSOFT,
+    )
+
+
 def test_gates_without_a_cpu_kernel_follow_their_definition():
     x, skip = (torch.from_numpy(noise(B, L, D, seed=k)) for k in range(2))
     bias = torch.from_numpy(noise(D, seed=2))

@@ -9,11 +9,13 @@ from toolchain.ops.creation import trilu
 from toolchain.ops.indexing import gather_nd
 from toolchain.ops.normalization import layer_norm, rms_norm
 from toolchain.ops.registry import op
+from toolchain.ops.sampling import grid_sample
 
 DOMAIN = "com.microsoft"
 
 # The same as their namesakes in ai.onnx, which they are older than.
 op("GatherND", domain=DOMAIN)(gather_nd)
+op("GridSample", domain=DOMAIN)(grid_sample)
 op("Trilu", domain=DOMAIN)(trilu)
 
 
