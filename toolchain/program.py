@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from toolchain.errors import ModelError
 from toolchain.expansion import Types, expand
 from toolchain.fusion import fuse
 from toolchain.graph import Body, Graph, Initializers, Node, build_nodes
 from toolchain.islands import Island, runtime_knows
-from toolchain.ops import find
+from toolchain.ops import Implementation, find, to_tensor
 from toolchain.step import Step, with_dead_values
 
 # Elementwise operands train only as biases and scales, with one dimension other than 1: a matrix that is added or
@@ -116,6 +117,12 @@ def _is_vector(initializers: Initializers, name: str) -> bool:
     return bool(np.isfinite(initializers[name].astype(np.float64)).all())
 
 
+# What differs from run to run, whatever its inputs are.
+RANDOM = {"Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike"}
+
+LARGEST_FOLDED = 4096  # elements; shape arithmetic is far below
+
+
 class _Resolver:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -152,7 +159,9 @@ class _Resolver:
                 continue
             found += self._island(unknown)
             unknown = []
-            found.append(self._step(node))
+            step = self._step(node)
+            if not self._fold(node, step):
+                found.append(step)
         found += self._island(unknown)
         return with_dead_values(found, outputs)
 
@@ -171,10 +180,7 @@ class _Resolver:
         implementation = find(node)
         if implementation is None:
             raise ModelError(f"operator {node.op} of node {node.name!r} has no function")
-        try:
-            implementation.signature.bind(*node.inputs, **node.attributes, **dict.fromkeys(implementation.context))
-        except TypeError as error:
-            raise ModelError(f"{node.op} node {node.name!r} does not fit its operator: {error}") from error
+        _check_fit(node, implementation)
         for body in node.bodies:
             self._bodies[body] = self._steps(body.nodes, set(body.outputs))
         inputs, lists = list(node.inputs), []
@@ -184,7 +190,9 @@ class _Resolver:
                 inputs[position] = self._list(name, kind)
             elif name:
                 lists.append((position, kind))
-        keywords = dict(node.attributes)
+        keywords: dict[str, object] = {
+            key: to_tensor(value) if isinstance(value, np.ndarray) else value for key, value in node.attributes.items()
+        }
         if "output_count" in implementation.context:
             keywords["output_count"] = len(node.outputs)
         return Step(
@@ -198,6 +206,33 @@ class _Resolver:
             lists=tuple(lists),
             trainable=implementation.trainable,
         )
+
+    def _fold(self, node: Node, step: Step) -> bool:
+        """Compute shape arithmetic on constants once and for all; return whether the step is not needed any more."""
+        known = [self._whole_number(name) for name in node.inputs if name]
+        if step.context or step.op in RANDOM or not known or not all(known):
+            return False
+        try:
+            result = step.function(*(self._constant(name) for name in step.inputs), **step.keywords)
+        except (RuntimeError, ValueError, TypeError, IndexError):
+            return False  # told, with its shapes, by whoever runs it
+        results = result if isinstance(result, tuple) else (result,)
+        if not all(isinstance(item, Tensor) and item.numel() <= LARGEST_FOLDED for item in results):
+            return False
+        self._constants |= {name: item.numpy() for name, item in zip(step.outputs, results, strict=False) if name}
+        return True
+
+    def _whole_number(self, name: str) -> bool:
+        """Return whether a value is a small constant without fraction, as shapes, axes and indices are."""
+        if name in self._constants:
+            return self._constants[name].dtype.kind in "iub"
+        known = self._graph.initializers
+        return name in known and known.dtype(name).kind in "iub" and known.size(name) <= LARGEST_FOLDED
+
+    def _constant(self, name: str) -> Tensor | list[int] | list[float] | None:
+        if not name or name in self._lists:
+            return self._lists[name] if name else None
+        return to_tensor(self._constants[name] if name in self._constants else self._graph.initializers[name])
 
     def _list(self, name: str, kind: type[int] | type[float]) -> str:
         """Return the name under which a constant is handed over as a list."""

@@ -1,17 +1,16 @@
 """Operators that make tensors, and that change their element type."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from toolchain.ops.dtypes import to_tensor, torch_dtype
+from toolchain.ops.dtypes import torch_dtype
 from toolchain.ops.registry import op
 
 
 @op("ConstantOfShape", since=9)
-def constant_of_shape(shape: list[int], *, value: np.ndarray | None = None) -> Tensor:
+def constant_of_shape(shape: list[int], *, value: Tensor | None = None) -> Tensor:
     """A tensor of ``shape`` filled with one value, float 0 by default."""
-    fill = torch.zeros(1) if value is None else to_tensor(value)
+    fill = torch.zeros(1) if value is None else value
     return fill.reshape(()).expand(shape).clone()
 
 

@@ -1,10 +1,10 @@
 """Registry of ONNX operators as plain functions on tensors.
 
 Positional parameters are the operator's inputs (``None`` for an optional one that is left out), keyword parameters its
-attributes under their ONNX names. An input annotated as ``list[int]`` or ``list[float]`` (a shape, axes, scales) is
-handed over as plain numbers, whatever device it is on. Three keywords are not attributes and are given by the module:
-``training`` (True while the module trains), ``output_count`` (how many outputs the node names) and ``run_body`` (runs a
-subgraph: ``RunBody``).
+attributes under their ONNX names, tensors among them as torch ones. An input annotated as ``list[int]`` or
+``list[float]`` (a shape, axes, scales) is handed over as plain numbers, whatever device it is on. Three keywords are
+not attributes and are given by the module: ``training`` (True while the module trains), ``output_count`` (how many
+outputs the node names) and ``run_body`` (runs a subgraph: ``RunBody``).
 """
 
 import inspect
