@@ -270,3 +270,16 @@ def _listed(nodes: Iterable[Node]) -> str:
         f"  {operator}: {len(names)} node{'s' if len(names) > 1 else ''}, first {names[0]!r}"
         for operator, names in sorted(found.items())
     )
+
+
+def _check_fit(node: Node, implementation: Implementation) -> None:
+    signature = implementation.signature
+    try:
+        signature.bind(*node.inputs, **node.attributes, **dict.fromkeys(implementation.context))
+    except TypeError as error:
+        raise ModelError(f"{node.op} node {node.name!r} does not fit its operator: {error}") from error
+    for position, (name, parameter) in enumerate(zip(node.inputs, signature.parameters.values(), strict=False)):
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            break
+        if not name and parameter.default is parameter.empty and "None" not in str(parameter.annotation):
+            raise ModelError(f"{node.op} node {node.name!r} leaves out input {position}, {parameter.name!r}")
