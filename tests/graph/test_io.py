@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.errors import ExportError, ModelError, ToolchainError
-from toolchain.graph import load_graph, save_proto, write_atomically
+from toolchain.graph import load_graph, model_files, save_proto, write_atomically
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 13, "com.microsoft" : 1], producer_name: "test">
@@ -165,20 +165,46 @@ def test_external_data_that_are_too_short_are_refused(external):
         load_graph(external)
 
 
-@pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "a/../../weights.bin"])
+@pytest.mark.parametrize(
+    "location",
+    ["../weights.bin", "/etc/passwd", "a/../../weights.bin", "..\\weights.bin", "C:\\weights.bin", "w\0.bin"],
+)
 def test_external_data_may_not_leave_the_folder(external, location):
     set_location(external, location)
     with pytest.raises(ModelError, match="outside the model's folder"):
         load_graph(external)
 
 
-def test_external_data_may_not_leave_the_folder_by_a_link(external):
-    secret = external.parent.parent / "secret.bin"
-    secret.write_bytes(bytes(64))
-    (external.parent / "weights.bin").unlink()
-    (external.parent / "weights.bin").symlink_to(secret)
+def test_a_download_cache_of_links_is_read(external):
+    cache = external.parent
+    (cache / "blobs").mkdir()
+    snapshot = cache / "snapshots" / "main"
+    snapshot.mkdir(parents=True)
+    for name, blob in {"model.onnx": "1a", "weights.bin": "2b"}.items():
+        (cache / name).rename(cache / "blobs" / blob)
+        (snapshot / name).symlink_to(f"../../blobs/{blob}")
+    graph = load_graph(snapshot / "model.onnx")
+    np.testing.assert_array_equal(graph.initializers["w"], [[1, 2], [3, 4], [5, 6]])
+    assert model_files(snapshot / "model.onnx") == [snapshot / "model.onnx", snapshot / "weights.bin"]
+
+
+def test_external_data_may_not_leave_the_folder_by_a_linked_folder(tmp_path, external):
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "weights.bin").rename(elsewhere / "weights.bin")
+    (tmp_path / "linked").symlink_to(elsewhere)
+    set_location(external, "linked/weights.bin")
     with pytest.raises(ModelError, match="outside the model's folder"):
         load_graph(external)
+
+
+def test_external_data_that_are_a_device_or_a_circle_of_links_are_refused(tmp_path, external):
+    (tmp_path / "weights.bin").unlink()
+    for target in ("/dev/zero", "weights.bin"):
+        (tmp_path / "weights.bin").symlink_to(target)
+        with pytest.raises(ModelError, match=r"weights\.bin"):
+            load_graph(external)
+        (tmp_path / "weights.bin").unlink()
 
 
 def test_external_data_with_a_nonsense_offset_are_refused(external):

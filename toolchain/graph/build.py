@@ -1,7 +1,8 @@
 """Builds a ``Graph`` from a ``ModelProto``."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,23 @@ import onnx
 from onnx import numpy_helper
 
 from toolchain.errors import ModelError
+from toolchain.graph.constants import Constant, constant_of
+from toolchain.graph.external import Source
 from toolchain.graph.functions import FunctionKey, function_key, instantiate, is_constant
-from toolchain.graph.initializers import Constant, Initializers, constant_of
+from toolchain.graph.initializers import Initializers
 from toolchain.graph.model import MIN_OPSET, Attribute, Body, Graph, Node, Value
 
 # Functions that call functions that call functions: deeper than any exporter nests them is a cycle.
 MAX_CALL_DEPTH = 64
 
 
-def build_graph(proto: onnx.ModelProto, path: Path | None = None) -> Graph:
+def build_graph(proto: onnx.ModelProto, path: Path | None = None, source: Source | None = None) -> Graph:
     """Return the typed view of ``proto``.
+
+    Args:
+        proto: the model, kept and not changed.
+        path: the file that the model came from.
+        source: what ``proto`` was read from, for tensors that lie in other files and for saving.
 
     Raises:
         ModelError: the opset is older than 7, functions call each other in a circle, or a value has a type that is
@@ -30,17 +38,25 @@ def build_graph(proto: onnx.ModelProto, path: Path | None = None) -> Graph:
             f"the model uses ai.onnx opset {opsets.get('', 'none')}, at least {MIN_OPSET} is needed",
             hint="onnx.version_converter.convert_version(model, 13) raises it",
         )
-    builder = _Builder({function_key(function): function for function in proto.functions})
+    builder = _builder(proto)
     nodes = builder.top_level(proto.graph, opsets)
     return Graph(
         proto=proto,
         nodes=tuple(nodes),
-        initializers=Initializers(builder.constants),
+        initializers=Initializers(builder.constants, source.data if source else None),
         inputs=tuple(_value(info) for info in proto.graph.input if info.name not in builder.constants),
         outputs=tuple(_value(info) for info in proto.graph.output),
         opsets=opsets,
         path=path,
+        source=source,
     )
+
+
+def find_constants(proto: onnx.ModelProto) -> dict[str, Constant]:
+    """Return the parts of ``proto`` that hold its constants, by the names that ``build_graph`` gives them."""
+    builder = _builder(proto)
+    builder.top_level(proto.graph, read_opsets(proto.opset_import))
+    return builder.constants
 
 
 def build_nodes(
@@ -50,8 +66,8 @@ def build_nodes(
 
     Names are kept: the caller sees to it that they are unique.
     """
-    builder = _Builder({})
-    return tuple(builder.nodes(protos, _Scope({}, opsets))), builder.constants
+    builder, listed = _Builder({}), list(protos)
+    return tuple(builder.nodes(listed, listed, _Scope({}, opsets))), builder.constants
 
 
 def read_opsets(entries: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
@@ -61,11 +77,23 @@ def read_opsets(entries: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _Scope:
-    """What names mean at one place of the model, and which versions are in force there."""
+    """What names mean at one place of the model, and which versions are in force there.
+
+    Attributes:
+        names: in the typed graph, where they differ.
+        opsets: version by domain.
+        depth: of function calls.
+        given: what the function's call gives for the attributes that the function refers to.
+    """
 
     names: Mapping[str, str]
     opsets: Mapping[str, int]
     depth: int = 0
+    given: Mapping[str, onnx.AttributeProto] = field(default_factory=dict)
+
+
+def _builder(proto: onnx.ModelProto) -> "_Builder":
+    return _Builder({function_key(function): function for function in proto.functions})
 
 
 @dataclass
@@ -74,45 +102,53 @@ class _Builder:
 
     Values of the outermost graph keep theirs, as they are what users see. Subgraphs that use a name for the second
     time, as the two branches of If may, get theirs prefixed by the name of the node that holds them.
+
+    Functions are instantiated, that is copied, for every call. Beside each node goes its origin, the node of the model
+    that it is a copy of or is itself: constants are taken from there, so that each is a part of the model, and is one
+    constant however many calls use it.
     """
 
     functions: Mapping[FunctionKey, onnx.FunctionProto]
     constants: dict[str, Constant] = field(default_factory=dict)
+    taken: dict[int, tuple[str, Constant]] = field(default_factory=dict)  # by identity, which lives as long as they do
     values: set[str] = field(default_factory=set)
     node_names: set[str] = field(default_factory=set)
 
     def top_level(self, graph: onnx.GraphProto, opsets: Mapping[str, int]) -> list[Node]:
         self.values |= _made_names(graph)
-        self._take_initializers(graph, {})
-        return self.nodes(graph.node, _Scope({}, opsets))
+        for name, constant in _initializers(graph, graph):
+            self._take(name, constant)
+        return self.nodes(graph.node, graph.node, _Scope({}, opsets))
 
-    def nodes(self, protos: Iterable[onnx.NodeProto], scope: _Scope) -> list[Node]:
+    def nodes(self, protos: Iterable[onnx.NodeProto], origins: Iterable[onnx.NodeProto], scope: _Scope) -> list[Node]:
         """Return nodes in order: constants are put aside, functions replaced by what they do."""
         found: list[Node] = []
-        for index, proto in enumerate(protos):
+        for index, (proto, origin) in enumerate(zip(protos, origins, strict=False)):
             if is_constant(proto):
                 name = proto.output[0]
-                self.constants[scope.names.get(name, name)] = constant_of(proto)
+                self._take(scope.names.get(name, name), _constant(origin, scope))
                 continue
             name = self._node_name(proto, index)
             function = self.functions.get(function_key(proto))
             if function is None:
-                found.append(self._node(proto, name, scope))
+                found.append(self._node(proto, origin, name, scope))
             else:
-                found += self._call(function, proto, name, scope)
+                call = onnx.NodeProto()
+                call.CopyFrom(proto)
+                call.input[:] = [scope.names.get(value, value) for value in proto.input]
+                call.output[:] = [scope.names.get(value, value) for value in proto.output]
+                given = {attribute.name: attribute for attribute in function.attribute_proto} | _given(origin, scope)
+                opsets = {**scope.opsets, **read_opsets(function.opset_import)}
+                found += self._call(function, call, name, _Scope({}, opsets, scope.depth + 1, given))
         return found
 
-    def _call(self, function: onnx.FunctionProto, proto: onnx.NodeProto, name: str, scope: _Scope) -> list[Node]:
-        if scope.depth >= MAX_CALL_DEPTH:
+    def _call(self, function: onnx.FunctionProto, call: onnx.NodeProto, name: str, inside: _Scope) -> list[Node]:
+        if inside.depth > MAX_CALL_DEPTH:
             raise ModelError(f"function {function.name!r} calls itself, directly or through others")
-        call = onnx.NodeProto()
-        call.CopyFrom(proto)
-        call.input[:] = [scope.names.get(value, value) for value in proto.input]
-        call.output[:] = [scope.names.get(value, value) for value in proto.output]
-        opsets = {**scope.opsets, **read_opsets(function.opset_import)}
-        return self.nodes(instantiate(function, call, name), _Scope({}, opsets, scope.depth + 1))
+        # What an instance has beyond its function are Identity nodes, which hold no constants.
+        return self.nodes(instantiate(function, call, name), chain(function.node, repeat(onnx.NodeProto())), inside)
 
-    def _node(self, proto: onnx.NodeProto, name: str, scope: _Scope) -> Node:
+    def _node(self, proto: onnx.NodeProto, origin: onnx.NodeProto, name: str, scope: _Scope) -> Node:
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         schema = _schema(proto.op_type, scope.opsets.get(domain, 1), domain)
         attributes: dict[str, Attribute] = {}
@@ -122,12 +158,14 @@ class _Builder:
                 for key, spec in schema.attributes.items()
                 if spec.default_value.name or spec.default_value.type
             }
+        given = _given(origin, scope)
         for attribute in proto.attribute:
+            prefix = f"{name}/{attribute.name}"
             if attribute.HasField("g"):
-                attributes[attribute.name] = self._body(attribute.g, f"{name}/{attribute.name}", scope)
+                attributes[attribute.name] = self._body(attribute.g, given[attribute.name].g, prefix, scope)
             elif attribute.graphs:
-                prefix = f"{name}/{attribute.name}"
-                bodies = [self._body(graph, f"{prefix}/{k}", scope) for k, graph in enumerate(attribute.graphs)]
+                pairs = zip(attribute.graphs, given[attribute.name].graphs, strict=True)
+                bodies = [self._body(graph, own, f"{prefix}/{k}", scope) for k, (graph, own) in enumerate(pairs)]
                 attributes[attribute.name] = bodies
             else:
                 attributes[attribute.name] = _attribute(attribute)
@@ -143,22 +181,26 @@ class _Builder:
             opsets=scope.opsets,
         )
 
-    def _body(self, graph: onnx.GraphProto, prefix: str, scope: _Scope) -> Body:
-        own = {name: self._value_name(name, prefix) for name in sorted(_made_names(graph))}
-        inner = _Scope({**scope.names, **own}, scope.opsets, scope.depth)
-        self._take_initializers(graph, own)
-        nodes = tuple(self.nodes(graph.node, inner))
+    def _body(self, graph: onnx.GraphProto, origin: onnx.GraphProto, prefix: str, scope: _Scope) -> Body:
+        initializers = list(_initializers(graph, origin))
+        nested = zip(graph.node, origin.node, strict=True)
+        constants = [(node.output[0], _constant(own, scope)) for node, own in nested if is_constant(node)]
+        held = [*initializers, *constants]
+        own = {name: self.taken[id(constant)][0] for name, constant in held if id(constant) in self.taken}
+        own |= {name: self._value_name(name, prefix) for name in sorted(_made_names(graph) - own.keys())}
+        inner = replace(scope, names={**scope.names, **own})
+        for name, constant in initializers:
+            self._take(own[name], constant)
+        nodes = tuple(self.nodes(graph.node, origin.node, inner))
         outputs = tuple(inner.names.get(value.name, value.name) for value in graph.output)
         inputs = tuple(own[value.name] for value in graph.input)
         made = {*inputs, *(name for node in nodes for name in node.outputs)}
         read = dict.fromkeys([*(name for node in nodes for name in node.reads), *outputs])
         return Body(nodes, inputs, outputs, tuple(name for name in read if name not in made))
 
-    def _take_initializers(self, graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-        for tensor in graph.initializer:
-            self.constants[names.get(tensor.name, tensor.name)] = tensor
-        for sparse in graph.sparse_initializer:
-            self.constants[names.get(sparse.values.name, sparse.values.name)] = sparse
+    def _take(self, name: str, constant: Constant) -> None:
+        self.constants[name] = constant
+        self.taken[id(constant)] = (name, constant)
 
     def _value_name(self, name: str, prefix: str) -> str:
         unique = name
@@ -174,6 +216,30 @@ class _Builder:
             name = f"{name}_{index}"
         self.node_names.add(name)
         return name
+
+
+def _given(origin: onnx.NodeProto, scope: _Scope) -> dict[str, onnx.AttributeProto]:
+    """Return the parts of the model that give a node's attributes: its own, or the call's where it refers to those."""
+    return {
+        attribute.name: scope.given[attribute.ref_attr_name] if attribute.ref_attr_name else attribute
+        for attribute in origin.attribute
+        if not attribute.ref_attr_name or attribute.ref_attr_name in scope.given
+    }
+
+
+def _constant(origin: onnx.NodeProto, scope: _Scope) -> Constant:
+    given = list(_given(origin, scope).values())
+    if not given:
+        raise ModelError(f"Constant node {origin.name or origin.output[0]!r} has no value")
+    return constant_of(given[0])
+
+
+def _initializers(graph: onnx.GraphProto, origin: onnx.GraphProto) -> Iterator[tuple[str, Constant]]:
+    """Yield the initializers of ``origin`` by the names that they have in its copy ``graph``."""
+    for tensor, own in zip(graph.initializer, origin.initializer, strict=True):
+        yield tensor.name, own
+    for sparse, own_sparse in zip(graph.sparse_initializer, origin.sparse_initializer, strict=True):
+        yield sparse.values.name, own_sparse
 
 
 def _made_names(graph: onnx.GraphProto) -> set[str]:

@@ -1,50 +1,80 @@
-"""Reads and writes ONNX files; nothing is half-written and nothing outside the model's folder is read."""
+"""Reads ONNX files; nothing outside the model's folder is read."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import external_data_helper
 
-from toolchain.errors import ExportError, ModelError
+from toolchain.errors import ModelError
 from toolchain.graph.build import build_graph
+from toolchain.graph.constants import stored_bytes
+from toolchain.graph.external import (
+    Source,
+    SourceFile,
+    embed,
+    find_file,
+    find_span,
+    is_external,
+    nested_tensors,
+    span_of,
+    tensors_of,
+)
 from toolchain.graph.model import Graph
 
 # A protobuf message must stay below 2 GiB; larger models keep their tensors in external data.
 MAX_PROTOBUF_BYTES = 2**31 - 1
 
+# Smaller tensors are shapes, axes and scales, which are looked at all the time: they are never left in their files.
+SMALLEST_MAPPED = 1024
+
 EXPORT_AGAIN = "download or export the model again; a .pt, .tflite or .pb file must be exported to ONNX first"
 
 
-def load_graph(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:
+def load_graph(source: str | os.PathLike[str] | bytes | onnx.ModelProto, largest: int = MAX_PROTOBUF_BYTES) -> Graph:
     """Read an ONNX model, with the external data beside it, from a path, bytes or a proto.
+
+    Args:
+        source: the path, the file's bytes, or the model; bytes and a proto are kept, not copied.
+        largest: bytes of a model, external data included, up to which all of it is read into the graph's proto. The
+            initializers of a larger one stay in their files and are mapped into memory where they are used.
 
     Raises:
         ModelError: the file is missing, is not ONNX, is truncated, is invalid, or lacks its external data.
     """
     if isinstance(source, onnx.ModelProto):
-        _check(source, "the model")
-        return _graph(source, "the model", None)
+        if source.ByteSize() > MAX_PROTOBUF_BYTES:
+            raise _too_large("the model", source.ByteSize())
+        return _graph_of_proto(source, source.SerializeToString(), "the model", None)
     if isinstance(source, bytes):
-        proto = _parse(source, "the given bytes")
-        _check(proto, "the given bytes")
-        return _graph(proto, "the given bytes", None)
+        return _graph_of_proto(None, source, "the given bytes", Source(source, {}))
     path = Path(source)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}", hint="give the path of an .onnx file") from error
+    file, data = read_model(path)
+    # The checker parses into a copy of its own, which is gone before ours is made.
+    objection = _objection(data)
     proto = _parse(data, str(path))
     del data
-    external = [tensor for tensor in _tensors(proto.graph) if external_data_helper.uses_external_data(tensor)]
-    for tensor in external:
-        _load_external(tensor, path)
-    # Data beside the file may make the model larger than a protobuf may be, so then the checker reads it by itself.
-    _check(path if external else proto, str(path))
-    return _graph(proto, str(path), path)
+    if next(_external(proto), None) is not None:
+        objection = _objection(_emptied(proto).SerializeToString())
+    _refuse(objection, str(path))
+    files = _read_external(proto, path, largest - file.size)
+    return _graph(proto, str(path), Source(file, files), path)
+
+
+def read_model(path: Path) -> tuple[SourceFile, bytes]:
+    """Return the bytes of a model file, and the file as it was when they were read.
+
+    Raises:
+        ModelError: it cannot be read, or is larger than an ONNX file may be.
+    """
+    try:
+        file = SourceFile.of(path)
+        if file.size > MAX_PROTOBUF_BYTES:
+            raise _too_large(str(path), file.size)
+        return file, path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}", hint="give the path of an .onnx file") from error
 
 
 def model_files(path: Path) -> list[Path]:
@@ -53,26 +83,26 @@ def model_files(path: Path) -> list[Path]:
     Raises:
         ModelError: the model cannot be read, or points to a file that is missing or outside its folder.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}", hint="give the path of an .onnx file") from error
-    folder = path.parent.resolve()
-    files = {path.resolve(): path}
-    for tensor in _tensors(_parse(data, str(path)).graph):
-        if not external_data_helper.uses_external_data(tensor):
-            continue
-        location = external_data_helper.ExternalDataInfo(tensor).location
-        file = (folder / location).resolve()
-        if not file.is_relative_to(folder) or not file.is_file():
-            raise ModelError(f"{path}: external data file {location!r} of tensor {tensor.name!r} is not in its folder")
-        files[file] = file
-    return list(files.values())
+    proto = _parse(read_model(path)[1], str(path))
+    return list(dict.fromkeys([path, *(find_file(tensor, path) for tensor in _external(proto))]))
 
 
-def _graph(proto: onnx.ModelProto, where: str, path: Path | None) -> Graph:
+def _graph_of_proto(proto: onnx.ModelProto | None, data: bytes, where: str, source: Source | None) -> Graph:
+    objection = _objection(data)
+    proto = proto if proto is not None else _parse(data, where)
+    tensor = next(_external(proto), None)
+    if tensor is not None:
+        raise ModelError(
+            f"tensor {tensor.name!r} of {where} is in an external data file, whose folder is not known",
+            hint="give the path of the .onnx file instead",
+        )
+    _refuse(objection, where)
+    return _graph(proto, where, source)
+
+
+def _graph(proto: onnx.ModelProto, where: str, source: Source | None, path: Path | None = None) -> Graph:
     try:
-        return build_graph(proto, path)
+        return build_graph(proto, path, source)
     except (ValueError, TypeError, LookupError, OverflowError) as error:  # what onnx raises on damaged tensors
         raise ModelError(f"{where} is not a valid ONNX model: {error}", hint=EXPORT_AGAIN) from error
 
@@ -94,82 +124,64 @@ def _parse(data: bytes, where: str) -> onnx.ModelProto:
     return proto
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Yield every tensor of a graph, those in attributes and subgraphs included."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for subgraph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _tensors(subgraph)
+def _external(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    return (tensor for tensor in tensors_of(proto) if is_external(tensor))
 
 
-def _load_external(tensor: onnx.TensorProto, path: Path) -> None:
-    """Read a tensor's data from its file in the folder of the model at ``path``."""
-    where = f"{path}: tensor {tensor.name!r}"
-    folder = path.parent.resolve()
+def _read_external(proto: onnx.ModelProto, path: Path, room: int) -> dict[str, SourceFile]:
+    """Read external tensors into ``proto``, or only what cannot be mapped where all take more than ``room`` bytes.
+
+    Returns:
+        The external data files by location.
+    """
+    files: dict[str, SourceFile] = {}
+    for tensor in _external(proto):
+        file, span = find_span(tensor, path)
+        if span.location not in files:
+            files[span.location] = SourceFile.of(file)
+    wanted = list(_external(proto))
+    if sum(map(stored_bytes, wanted)) > room:
+        # Tensors inside nodes are not mapped, as nodes are handed to ONNX and to ONNX Runtime as they stand.
+        small = [item for item in proto.graph.initializer if is_external(item) and stored_bytes(item) < SMALLEST_MAPPED]
+        wanted = [*small, *filter(is_external, nested_tensors(proto))]
+    total = proto.ByteSize() + sum(map(stored_bytes, wanted))
+    if total > MAX_PROTOBUF_BYTES:
+        raise _too_large(f"{path}, initializers in external data not counted,", total)
+    for tensor in wanted:
+        embed(tensor, files[span_of(tensor).location].path)
+    return files
+
+
+def _too_large(what: str, size: int) -> ModelError:
+    return ModelError(
+        f"{what} has {size:,} bytes, ONNX allows 2 GiB",
+        hint="save its weights as external data: onnx.save_model(model, path, save_as_external_data=True)",
+    )
+
+
+def _emptied(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy whose external tensors have no elements.
+
+    The checker would look for their files itself, and refuse the links that download caches are made of.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for tensor in _external(copy):
+        tensor.dims[:] = [0]
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return copy
+
+
+def _objection(data: bytes) -> str:
+    """Return what ONNX's checker objects to; empty for a valid model."""
     try:
-        info = external_data_helper.ExternalDataInfo(tensor)
-        file = (folder / info.location).resolve()
-        needed = (info.offset or 0) + (info.length or 0)
-    except (ValueError, TypeError, OSError) as error:
-        raise ModelError(f"{where} describes its external data wrongly: {error}") from error
-    if not file.is_relative_to(folder):
-        raise ModelError(f"{where} points outside the model's folder, to {info.location!r}")
-    if not file.is_file() or file.stat().st_size < needed:
-        state = f"has {file.stat().st_size:,} bytes, {needed:,} expected" if file.is_file() else "is missing"
-        raise ModelError(
-            f"{where} is in the external data file {info.location!r}, which {state}",
-            hint="copy the external data file into the folder of the .onnx file",
-        )
-    try:
-        external_data_helper.load_external_data_for_tensor(tensor, str(folder))
-    except (onnx.checker.ValidationError, ValueError, OSError) as error:
-        raise ModelError(f"{where} cannot be read from {info.location!r}: {error}") from error
-    tensor.data_location = onnx.TensorProto.DEFAULT
-    del tensor.external_data[:]
-
-
-def _check(model: onnx.ModelProto | Path, where: str) -> None:
-    try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(data)
     except (onnx.checker.ValidationError, ValueError) as error:
-        raise ModelError(f"{where} is not a valid ONNX model: {str(error).strip()}") from error
+        return str(error).strip() or type(error).__name__
+    return ""
 
 
-def save_proto(proto: onnx.ModelProto, path: Path) -> None:
-    """Write ``proto`` to ``path`` by atomic rename: the file appears whole or not at all.
-
-    Raises:
-        ExportError: the folder cannot be written or the model is larger than a protobuf may be.
-    """
-    if proto.ByteSize() > MAX_PROTOBUF_BYTES:
-        raise ExportError(f"{path}: the model has {proto.ByteSize():,} bytes, an ONNX file holds at most 2 GiB")
-    write_atomically(path, proto.SerializeToString())
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` so that the file appears whole or not at all.
-
-    Raises:
-        ExportError: the folder cannot be written.
-    """
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise ExportError(f"cannot write to {path.parent}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else a crash after the rename could leave an empty file under the final name
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)  # mkstemp makes private files; a model is an ordinary one
-        Path(name).replace(path)
-    except OSError as error:
-        raise ExportError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
+def _refuse(objection: str, where: str) -> None:
+    if objection:
+        raise ModelError(f"{where} is not a valid ONNX model: {objection}")

@@ -8,6 +8,7 @@ from typing import Union
 import numpy as np
 import onnx
 
+from toolchain.graph.external import Source, is_external
 from toolchain.graph.initializers import Initializers
 
 Attribute = Union[int, float, str, bytes, list[int], list[float], list[str], np.ndarray, "Body", list["Body"]]
@@ -100,13 +101,14 @@ class Graph:
     change.
 
     Attributes:
-        proto: the model as it was read, external data included.
+        proto: the model as it was read, external data included, but for initializers that are mapped.
         nodes: all operator calls but ``Constant``.
         initializers: constant tensors by name, ``Constant`` nodes and those of subgraphs included.
         inputs: what the caller must feed; initializers that are listed as inputs are not among them.
         outputs: the model's results.
         opsets: version by domain, ``""`` for ai.onnx.
         path: the file the model came from, or None.
+        source: what ``proto`` was read from, or None where it was made or changed in memory.
     """
 
     proto: onnx.ModelProto
@@ -116,6 +118,12 @@ class Graph:
     outputs: tuple[Value, ...]
     opsets: Mapping[str, int]
     path: Path | None = None
+    source: Source | None = None
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether initializers were left in their files because the model is larger than a protobuf may be."""
+        return any(is_external(tensor) for tensor in self.proto.graph.initializer)
 
     @property
     def opset(self) -> int:

@@ -1,0 +1,175 @@
+"""Constant tensors as the file holds them: reads their values, and writes others in their place."""
+
+from io import BytesIO
+from math import prod
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from toolchain.errors import ExportError, ModelError
+
+# The part of a model that holds a constant: an initializer, or the attribute of a Constant node.
+Constant = onnx.TensorProto | onnx.SparseTensorProto | onnx.AttributeProto
+
+# A few bytes can declare a sparse tensor of any size; larger than this is taken for damage.
+MAX_SPARSE_BYTES = 2**34
+
+# Bits of the element types that are packed several to a byte; older versions of onnx lack some of them.
+_PACKED = {"INT2": 2, "UINT2": 2, "INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
+_BITS = {number: _PACKED[name] for name, number in onnx.TensorProto.DataType.items() if name in _PACKED}
+
+
+def constant_of(attribute: onnx.AttributeProto) -> Constant:
+    """Return what holds the value of a ``Constant`` node with this attribute; it is a part of the attribute."""
+    if attribute.HasField("t"):
+        return attribute.t
+    if attribute.HasField("sparse_tensor"):
+        return attribute.sparse_tensor
+    return attribute
+
+
+def shape_of(constant: Constant) -> tuple[int, ...]:
+    """Return the dimensions of a constant."""
+    if isinstance(constant, onnx.AttributeProto):
+        return _plain(constant).shape
+    return tuple(constant.dims)
+
+
+def dtype_of(constant: Constant) -> np.dtype:
+    """Return the element type of a constant."""
+    if isinstance(constant, onnx.AttributeProto):
+        return _plain(constant).dtype
+    tensor = constant.values if isinstance(constant, onnx.SparseTensorProto) else constant
+    return helper.tensor_dtype_to_np_dtype(tensor.data_type)
+
+
+def is_packed(tensor: onnx.TensorProto) -> bool:
+    """Return whether elements are smaller than a byte each."""
+    return tensor.data_type in _BITS
+
+
+def stored_bytes(tensor: onnx.TensorProto) -> int:
+    """Return how many bytes the values of a tensor take as raw data."""
+    bits = _BITS.get(tensor.data_type, 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    return -(-prod(tensor.dims) * bits // 8)
+
+
+def check_constant(name: str, constant: Constant) -> None:
+    """Check that a constant can be decoded.
+
+    Raises:
+        ModelError: the bytes do not fit the declared shape, or the shape is absurd.
+    """
+    if isinstance(constant, onnx.AttributeProto):
+        return
+    if any(size < 0 for size in constant.dims):
+        raise ModelError(f"tensor {name!r} has a negative dimension: {list(constant.dims)}")
+    if isinstance(constant, onnx.SparseTensorProto):
+        if prod(constant.dims) * dtype_of(constant).itemsize > MAX_SPARSE_BYTES:
+            raise ModelError(f"sparse tensor {name!r} has {list(constant.dims)} elements, too many to hold")
+    elif constant.HasField("raw_data"):
+        wanted, got = stored_bytes(constant), len(constant.raw_data)
+        if got != wanted:
+            raise ModelError(f"tensor {name!r} has {got:,} bytes, its shape {list(constant.dims)} needs {wanted:,}")
+
+
+def array_of(constant: Constant) -> np.ndarray:
+    """Return the values of a constant; they may not be writable."""
+    if isinstance(constant, onnx.SparseTensorProto):
+        return _densify(constant)
+    if isinstance(constant, onnx.TensorProto):
+        return numpy_helper.to_array(constant)
+    return _plain(constant)
+
+
+def own_array_of(constant: Constant) -> np.ndarray:
+    """Return the values of a constant as a writable array that shares its memory with nothing."""
+    if isinstance(constant, onnx.TensorProto) and constant.HasField("raw_data") and not is_packed(constant):
+        # protobuf gives out a copy, of which BytesIO makes a writable buffer without a second one: the largest weight
+        # would else be in memory three times.
+        buffer = BytesIO(constant.raw_data).getbuffer()
+        return np.frombuffer(buffer, dtype_of(constant)).reshape(tuple(constant.dims))
+    array = array_of(constant)
+    return array if array.flags.writeable and array.flags.owndata else array.copy()
+
+
+def same_bits(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    """Return whether two arrays of one shape and element type agree in every bit, so that NaN equals itself."""
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(bytes_of(one), bytes_of(other))
+
+
+def store(constant: Constant, array: np.ndarray) -> None:
+    """Write other values into a constant, encoded as those before.
+
+    Args:
+        constant: a float tensor, not in external data; changed in place. A sparse tensor keeps the positions that it
+            has and gets those that are no longer zero.
+        array: of the constant's shape and element type.
+
+    Raises:
+        ExportError: a sparse tensor keeps its values in external data, where there is no room for more.
+    """
+    if isinstance(constant, onnx.SparseTensorProto):
+        if any(part.data_location == onnx.TensorProto.EXTERNAL for part in (constant.values, constant.indices)):
+            raise ExportError(f"the sparse tensor {constant.values.name!r} is in external data, it cannot be changed")
+        _store_sparse(constant, array)
+    elif isinstance(constant, onnx.TensorProto):
+        _store_dense(constant, array)
+    elif constant.type == onnx.AttributeProto.FLOAT:
+        constant.f = float(array)
+    else:
+        constant.floats[:] = array.tolist()
+
+
+def _store_dense(tensor: onnx.TensorProto, array: np.ndarray) -> None:
+    if tensor.HasField("raw_data"):
+        tensor.raw_data = array.tobytes()
+        return
+    field = helper.tensor_dtype_to_field(tensor.data_type)
+    made = helper.make_tensor("", tensor.data_type, array.shape, array.reshape(-1))
+    getattr(tensor, field)[:] = getattr(made, field)
+
+
+def _store_sparse(sparse: onnx.SparseTensorProto, array: np.ndarray) -> None:
+    positions = numpy_helper.to_array(sparse.indices)
+    linear = positions if positions.ndim == 1 else np.ravel_multi_index(tuple(positions.T), tuple(sparse.dims))
+    flat = np.ascontiguousarray(array).reshape(-1)
+    filled = np.any(bytes_of(flat).reshape(flat.size, -1), axis=1)  # by bits, as -0.0 is a value too
+    filled[linear] = True
+    if filled.sum() > linear.size:
+        linear = np.flatnonzero(filled)
+        again = linear if positions.ndim == 1 else np.stack(np.unravel_index(linear, tuple(sparse.dims)), axis=1)
+        sparse.indices.dims[:] = again.shape
+        _store_dense(sparse.indices, again.astype(positions.dtype))
+        sparse.values.dims[:] = linear.shape
+    _store_dense(sparse.values, flat[linear])
+
+
+def bytes_of(array: np.ndarray) -> np.ndarray:
+    """Return the bytes of an array, without a copy where it is contiguous."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def _densify(sparse: onnx.SparseTensorProto) -> np.ndarray:
+    """Return the dense array of a sparse tensor with linear ``[NNZ]`` or coordinate ``[NNZ, rank]`` indices."""
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    if indices.size and indices.min() < 0:
+        raise ModelError(f"sparse tensor {sparse.values.name!r} has a negative index")
+    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    if indices.ndim == 1:
+        dense.reshape(-1)[indices] = values
+    else:
+        dense[tuple(indices.T)] = values
+    return dense
+
+
+def _plain(attribute: onnx.AttributeProto) -> np.ndarray:
+    value = helper.get_attribute_value(attribute)
+    if attribute.type in (onnx.AttributeProto.INT, onnx.AttributeProto.INTS):
+        return np.array(value, np.int64)
+    if attribute.type in (onnx.AttributeProto.FLOAT, onnx.AttributeProto.FLOATS):
+        return np.array(value, np.float32)
+    return np.array(value, object)
