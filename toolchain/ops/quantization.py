@@ -8,8 +8,8 @@ from toolchain.ops.levels import centered, quantize, spread
 from toolchain.ops.registry import op
 
 
-@op("QuantizeLinear", since=10)
-@op("QuantizeLinear", domain="com.microsoft")
+@op("QuantizeLinear", since=10, trainable=(0,))
+@op("QuantizeLinear", domain="com.microsoft", trainable=(0,))
 def quantize_linear(
     x: Tensor,
     scale: Tensor,
