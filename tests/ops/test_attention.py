@@ -160,13 +160,11 @@ def test_half_of_a_past_is_refused():
         attention(q, k, v, None, k, v, torch.tensor([3, 4]))
 
 
-def flex_model(body):
-    attributes = {}
-    if body is not None:
-        scores = helper.make_tensor_value_info("s", 1, [None] * 4)
-        changed = helper.make_tensor_value_info("t", 1, [None] * 4)
-        attributes["score_mod"] = helper.make_graph([helper.make_node(body, ["s"], ["t"])], "body", [scores], [changed])
-    node = helper.make_node("FlexAttention", ["q", "k", "v"], ["y"], domain="ai.onnx.preview", **attributes)
+def flex_model():
+    """Attention whose scores pass through Tanh."""
+    scores, changed = (helper.make_tensor_value_info(name, 1, [None] * 4) for name in "st")
+    body = helper.make_graph([helper.make_node("Tanh", ["s"], ["t"])], "body", [scores], [changed])
+    node = helper.make_node("FlexAttention", ["q", "k", "v"], ["y"], domain="ai.onnx.preview", score_mod=body)
     inputs = [helper.make_tensor_value_info(name, 1, array.shape) for name, array in qkv().items()]
     graph = helper.make_graph([node], "g", inputs, [helper.make_tensor_value_info("y", 1, [B, H, L, V])])
     opsets = [helper.make_opsetid("", 26), helper.make_opsetid("ai.onnx.preview", 1)]
@@ -175,7 +173,7 @@ def flex_model(body):
 
 def test_gradients_pass_the_subgraph_of_flex_attention():
     feed = {name: torch.from_numpy(array).requires_grad_() for name, array in qkv().items()}
-    y = flex_model("Tanh")(feed)["y"]
+    y = flex_model()(feed)["y"]
     q, k, v = feed.values()
     weights = torch.softmax(torch.tanh(q @ k.repeat_interleave(2, 1).mT / E**0.5), -1)
     expected = weights @ v.repeat_interleave(2, 1)
@@ -185,15 +183,15 @@ def test_gradients_pass_the_subgraph_of_flex_attention():
 
 
 def test_flex_attention_without_subgraphs_is_one_call(monkeypatch):
-    module = flex_model(None)
+    q, k, v = (torch.from_numpy(array) for array in qkv().values())
+    expected = flex_attention(q, k, v, run_body=forbidden)
     monkeypatch.setattr(F, "scaled_dot_product_attention", forbidden)
     with pytest.raises(AssertionError, match="fused"):
-        module(qkv())
-    q, k, v = (torch.from_numpy(array) for array in qkv().values())
-    flex_attention(q, k, v, softmax_precision=11, run_body=forbidden)
+        flex_attention(q, k, v, run_body=forbidden)
+    torch.testing.assert_close(flex_attention(q, k, v, softmax_precision=11, run_body=forbidden), expected)
 
 
 def test_a_wrong_shape_is_named():
-    module = flex_model(None)
+    module = flex_model()
     with pytest.raises(ModelError, match=r"FlexAttention.*k\[2, 2, 5, 3\]"):
         module({**qkv(), "k": noise(B, G, S, 3)})
