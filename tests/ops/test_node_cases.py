@@ -24,7 +24,6 @@ EXCLUDED = {
     "test_attention_4d_fp16": ROUNDING,
     "test_attention_4d_causal_fp16": ROUNDING,
     "test_attention_4d_causal_fp16_expanded": ROUNDING,
-    "test_batchnorm_*_training_mode": "a graph that trains itself; import is for inference graphs",
     "test_training_dropout": "random output",
     "test_training_dropout_mask": "random output",
     "test_training_dropout_default*": "random output",

@@ -8,13 +8,7 @@ from toolchain.graph import Node
 from toolchain.ops.registry import op
 
 
-def _refuse_batch_normalization(node: Node) -> str:
-    if node.attributes.get("training_mode"):
-        return "training_mode=1 is a graph exported for training"
-    return "" if node.attributes.get("spatial", 1) else "spatial=0 keeps statistics per element"
-
-
-@op("BatchNormalization", since=7, trainable=(1, 2), refuses=_refuse_batch_normalization)
+@op("BatchNormalization", since=7, trainable=(1, 2))
 def batch_normalization(
     x: Tensor,
     scale: Tensor,
@@ -27,10 +21,24 @@ def batch_normalization(
     spatial: int = 1,
     training_mode: int = 0,
     training: bool = False,
-) -> Tensor:
-    """Normalise per channel; while the module trains, by batch statistics, updating ``mean`` and ``var`` in place."""
+) -> Tensor | tuple[Tensor, ...]:
+    """Normalise per channel, or per element where ``spatial`` is 0 (before opset 9).
+
+    While the module trains, by batch statistics, updating ``mean`` and ``var`` in place. Where the graph itself asks
+    for ``training_mode``, always by batch statistics, and the updated ones are results.
+    """
+    if training_mode:
+        axes = [0, *range(2, x.ndim)]
+        moved = [
+            running * momentum + batch * (1 - momentum)
+            for running, batch in ((mean, x.mean(axes)), (var, x.var(axes, correction=0)))
+        ]
+        return F.batch_norm(x, None, None, scale, b, True, 0.0, epsilon), *moved
+    values = x if spatial else x.flatten(1)
+    if not spatial:
+        mean, var, scale, b = (value.flatten() for value in (mean, var, scale, b))
     # ONNX weighs the running value by momentum, torch weighs the batch.
-    return F.batch_norm(x, mean, var, scale, b, training, 1 - momentum, epsilon)
+    return F.batch_norm(values, mean, var, scale, b, training, 1 - momentum, epsilon).reshape(x.shape)
 
 
 @op("InstanceNormalization", since=6, trainable=(1, 2))
