@@ -103,8 +103,12 @@ def numbers(x: Tensor) -> Tensor:
     return x.float() if x.dtype in SMALL_FLOATS else x
 
 
-def to_tensor(array: np.ndarray) -> Tensor:
-    """Return a tensor that holds a copy of ``array``, element for element.
+def to_tensor(array: np.ndarray, copy: bool = True) -> Tensor:
+    """Return a tensor that holds ``array``, element for element.
+
+    Args:
+        array: of any type that onnx knows.
+        copy: False where nobody else uses the array, which the tensor then takes over.
 
     Raises:
         ValueError: torch has no such type.
@@ -116,11 +120,12 @@ def to_tensor(array: np.ndarray) -> Tensor:
     if kind in SMALL_INTEGERS:
         signed = SMALL_INTEGERS[kind][1] == torch.int8
         return torch.from_numpy(array.astype(np.int8 if signed else np.uint8)).view(kind)
+    array = array.copy() if copy else array
     if kind == torch.bfloat16:
-        return torch.from_numpy(array.view(np.uint16).copy()).view(kind)
+        return torch.from_numpy(array.view(np.uint16)).view(kind)
     if kind in SMALL_FLOATS:
-        return torch.from_numpy(array.view(np.uint8).copy()).view(kind)
-    return torch.from_numpy(array.copy())
+        return torch.from_numpy(array.view(np.uint8)).view(kind)
+    return torch.from_numpy(array)
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
