@@ -10,6 +10,8 @@ from toolchain.ops.registry import op
 def _refusal(node: Node) -> str:
     if node.attributes.get("bits", 4) not in (2, 4, 8):
         return "weights of other than 2, 4 and 8 bits do not fill whole bytes"
+    if len(node.inputs) > 4 and node.inputs[4]:
+        return "g_idx is deprecated, and what it means depends on the bits and on the zero points"
     return "the weights are packed for another device" if node.attributes.get("weight_prepacked", 0) else ""
 
 
@@ -31,14 +33,13 @@ def mat_mul_n_bits(
 ) -> Tensor:
     """``a @ dequantized(b).T``; ``b`` is uint8 ``[N, blocks, bytes]`` with the lowest bits first.
 
-    ``accuracy_level`` lets a runtime round ``a`` inside; here it is never rounded. ``g_idx`` names the block of each
-    column of the weight, which otherwise follow each other.
+    ``accuracy_level`` lets a runtime round ``a`` inside; here it is never rounded.
 
     Source: onnxruntime ContribOperators.md, com.microsoft.MatMulNBits.
     """
     blocks = -(-K // block_size)
     levels = _unpack(b.reshape(N, -1), bits)[:, :K]
-    block = torch.arange(K, device=b.device) // block_size if g_idx is None else g_idx[:K].long()
+    block = torch.arange(K, device=b.device) // block_size
     zero = 2 ** (bits - 1) if zero_points is None else _zero_points(zero_points, N, blocks, bits)[:, block]
     weight = (levels - zero) * scales.reshape(N, blocks)[:, block]
     y = a @ weight.to(a.dtype).T
