@@ -12,12 +12,9 @@ from onnx import numpy_helper
 from toolchain.errors import ModelError
 from toolchain.graph.constants import Constant, constant_of
 from toolchain.graph.external import Source
-from toolchain.graph.functions import FunctionKey, function_key, instantiate, is_constant
+from toolchain.graph.functions import FunctionKey, check_calls, function_key, instantiate, is_constant
 from toolchain.graph.initializers import Initializers
 from toolchain.graph.model import MIN_OPSET, Attribute, Body, Graph, Node, Value
-
-# Functions that call functions that call functions: deeper than any exporter nests them is a cycle.
-MAX_CALL_DEPTH = 64
 
 
 def build_graph(proto: onnx.ModelProto, path: Path | None = None, source: Source | None = None) -> Graph:
@@ -29,8 +26,8 @@ def build_graph(proto: onnx.ModelProto, path: Path | None = None, source: Source
         source: what ``proto`` was read from, for tensors that lie in other files and for saving.
 
     Raises:
-        ModelError: the opset is older than 7, functions call each other in a circle, or a value has a type that is
-            neither tensor, sequence nor optional.
+        ModelError: the opset is older than 7, functions call each other in a circle or without measure, or a value has
+            a type that is neither tensor, sequence, optional nor map.
     """
     opsets = read_opsets(proto.opset_import)
     if opsets.get("", 0) < MIN_OPSET:
@@ -82,18 +79,18 @@ class _Scope:
     Attributes:
         names: in the typed graph, where they differ.
         opsets: version by domain.
-        depth: of function calls.
         given: what the function's call gives for the attributes that the function refers to.
     """
 
     names: Mapping[str, str]
     opsets: Mapping[str, int]
-    depth: int = 0
     given: Mapping[str, onnx.AttributeProto] = field(default_factory=dict)
 
 
 def _builder(proto: onnx.ModelProto) -> "_Builder":
-    return _Builder({function_key(function): function for function in proto.functions})
+    functions = {function_key(function): function for function in proto.functions}
+    check_calls(proto.graph.node, functions)
+    return _Builder(functions)
 
 
 @dataclass
@@ -139,12 +136,10 @@ class _Builder:
                 call.output[:] = [scope.names.get(value, value) for value in proto.output]
                 given = {attribute.name: attribute for attribute in function.attribute_proto} | _given(origin, scope)
                 opsets = {**scope.opsets, **read_opsets(function.opset_import)}
-                found += self._call(function, call, name, _Scope({}, opsets, scope.depth + 1, given))
+                found += self._call(function, call, name, _Scope({}, opsets, given))
         return found
 
     def _call(self, function: onnx.FunctionProto, call: onnx.NodeProto, name: str, inside: _Scope) -> list[Node]:
-        if inside.depth > MAX_CALL_DEPTH:
-            raise ModelError(f"function {function.name!r} calls itself, directly or through others")
         # What an instance has beyond its function are Identity nodes, which hold no constants.
         return self.nodes(instantiate(function, call, name), chain(function.node, repeat(onnx.NodeProto())), inside)
 

@@ -3,8 +3,8 @@
 Source: ONNX IR specification, "Functions".
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import onnx
 from onnx import helper
@@ -12,6 +12,10 @@ from onnx import helper
 from toolchain.errors import ModelError
 
 FunctionKey = tuple[str, str, str]
+
+# Functions that each call the next one twice make any number of nodes out of a few bytes.
+MAX_CALLED_NODES = 2**17
+MAX_CALL_DEPTH = 64
 
 
 def function_key(proto: onnx.NodeProto | onnx.FunctionProto) -> FunctionKey:
@@ -23,6 +27,55 @@ def function_key(proto: onnx.NodeProto | onnx.FunctionProto) -> FunctionKey:
 def is_constant(node: onnx.NodeProto) -> bool:
     """Return whether a node is a ``Constant`` of ai.onnx."""
     return node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+
+
+def check_calls(nodes: Iterable[onnx.NodeProto], functions: Mapping[FunctionKey, onnx.FunctionProto]) -> None:
+    """Check, before any call is replaced by what it does, that this comes to an end and does not fill the memory.
+
+    Raises:
+        ModelError: a function calls itself, directly or through others, or calls are nested too deep or are too many.
+    """
+    calls = _Calls(functions)
+    total = 0
+    for node in _walk(nodes) if functions else ():
+        total += calls.size(function_key(node), ())
+        if total > MAX_CALLED_NODES:
+            raise ModelError(
+                f"the call of function {node.op_type!r} that makes {list(node.output)} stands for more nodes, with the "
+                f"calls before it {total:,}, than the {MAX_CALLED_NODES:,} that fit"
+            )
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """Counts what calls stand for; every function is looked at once."""
+
+    functions: Mapping[FunctionKey, onnx.FunctionProto]
+    sizes: dict[FunctionKey, int] = field(default_factory=dict)
+    heights: dict[FunctionKey, int] = field(default_factory=dict)
+
+    def size(self, key: FunctionKey, callers: tuple[FunctionKey, ...]) -> int:
+        """Return how many nodes a call of ``key`` stands for, 0 where it is an operator."""
+        if key not in self.functions:
+            return 0
+        if key in callers or len(callers) + self.heights.get(key, 1) > MAX_CALL_DEPTH:
+            names = " -> ".join(caller[1] for caller in (*callers[-4:], key))
+            how = "itself, directly or through others" if key in callers else f"others, {MAX_CALL_DEPTH} deep"
+            raise ModelError(f"function {key[1]!r} calls {how}: {names}")
+        if key not in self.sizes:
+            inner = [function_key(node) for node in _walk(self.functions[key].node)]
+            self.sizes[key] = len(inner) + sum(self.size(name, (*callers, key)) for name in inner)
+            self.heights[key] = 1 + max((self.heights.get(name, 0) for name in inner), default=0)
+        return self.sizes[key]
+
+
+def _walk(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield nodes and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _walk(graph.node)
 
 
 def instantiate(function: onnx.FunctionProto, call: onnx.NodeProto, prefix: str) -> list[onnx.NodeProto]:

@@ -1,0 +1,61 @@
+import time
+
+import onnx
+import pytest
+
+from toolchain.errors import ModelError
+from toolchain.graph import load_graph
+from toolchain.graph.functions import check_calls, function_key
+
+HEAD = '<ir_version: 10, opset_import: ["" : 21, "local" : 1]> net (float[2] x) => (float[2] y) { y = local.f0 (x) }'
+DOMAIN = '<domain: "local", opset_import: ["" : 21, "local" : 1]>'
+
+
+def model_of(*functions):
+    return onnx.parser.parse_model("\n".join([HEAD, *(f"{DOMAIN} {function}" for function in functions)]))
+
+
+def chain(length, calls):
+    """Functions that each call the next one so many times."""
+    steps = [f"v{k + 1} = local.f{{next}} (v{k})" for k in range(calls)]
+    body = "\n".join(steps).replace(f"v{calls} =", "b =").replace("(v0)", "(a)")
+    functions = [f"f{k} (a) => (b) {{ {body.replace('{next}', str(k + 1))} }}" for k in range(length)]
+    return model_of(*functions, f"f{length} (a) => (b) {{ b = Neg (a) }}")
+
+
+@pytest.mark.parametrize(
+    ("functions", "circle"),
+    [
+        (["f0 (a) => (b) { b = local.f0 (a) }"], "f0 -> f0"),
+        (["f0 (a) => (b) { b = local.f1 (a) }", "f1 (a) => (b) { b = local.f0 (a) }"], "f0 -> f1 -> f0"),
+    ],
+    ids=["directly", "through another"],
+)
+def test_a_function_that_calls_itself_is_refused(functions, circle):
+    proto = model_of(*functions)
+    with pytest.raises(ModelError, match=f"function 'f0' calls itself, directly or through others: {circle}"):
+        check_calls(proto.graph.node, {function_key(function): function for function in proto.functions})
+    with pytest.raises(ModelError, match="f0"):  # new versions of onnx find it first
+        load_graph(proto)
+
+
+def test_calls_that_double_at_every_level_are_counted_before_they_are_made():
+    started = time.monotonic()
+    with pytest.raises(ModelError, match=r"function 'f0' that makes \['y'\] stands for more nodes"):
+        load_graph(chain(40, 2))
+    assert time.monotonic() - started < 5
+
+
+def test_calls_that_are_nested_too_deep_are_refused_whatever_is_called_first():
+    deep = chain(100, 1)
+    with pytest.raises(ModelError, match="calls others, 64 deep"):
+        load_graph(deep)
+    for level in range(99, 0, -1):
+        deep.graph.node.insert(0, onnx.helper.make_node(f"f{level}", ["x"], [f"unused{level}"], domain="local"))
+    with pytest.raises(ModelError, match="calls others, 64 deep"):
+        load_graph(deep)
+
+
+def test_a_function_that_is_called_many_times_at_many_levels_is_instantiated():
+    graph = load_graph(chain(8, 2))
+    assert [node.op for node in graph.nodes] == ["Neg"] * 2**8
