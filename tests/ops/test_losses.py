@@ -26,12 +26,13 @@ def test_losses_agree_with_targets_of_int32_and_ignored_ones(agree, shape, reduc
 
 
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
-def test_losses_pass_their_gradient_to_the_scores(reduction):
+def test_losses_pass_their_gradient_to_scores_and_weights(reduction):
     shape = (2, 3, 4)
     target = torch.from_numpy(targets(shape))
     x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    weight = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+    weight = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64, requires_grad=True)
     for loss in (negative_log_likelihood_loss, softmax_cross_entropy_loss):
         assert torch.autograd.gradcheck(
-            lambda scores, loss=loss: loss(scores, target, weight, ignore_index=1, reduction=reduction), x
+            lambda scores, shares, loss=loss: loss(scores, target, shares, ignore_index=1, reduction=reduction),
+            (x, weight),
         )

@@ -6,22 +6,18 @@ from torch import Tensor
 
 from toolchain.ops.registry import op
 
-# torch insists on an index to ignore; no class has this one.
-NO_INDEX = torch.iinfo(torch.int64).min
-
 
 def _loss(scores: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int | None, reduction: str) -> Tensor:
-    """Return the negative of each target's log-probability ``scores``, reduced."""
-    ignored = NO_INDEX if ignore_index is None else ignore_index
-    # torch takes [N, C], [N, C, d] and images; any number of dimensions is the same to it in a row.
-    flat = F.nll_loss(
-        scores.flatten(2) if scores.ndim > 2 else scores,
-        (target.flatten(1) if target.ndim > 1 else target).long(),
-        weight,
-        ignore_index=ignored,
-        reduction=reduction,
-    )
-    return flat.reshape(target.shape) if reduction == "none" else flat
+    """Return the negative of each target's log-probability ``scores``, weighted and reduced."""
+    target = target.long()
+    counted = torch.ones_like(target, dtype=torch.bool) if ignore_index is None else target != ignore_index
+    classes = torch.where(counted, target, 0)
+    loss = -scores.gather(1, classes[:, None])[:, 0]
+    shares = counted.to(scores.dtype) if weight is None else torch.where(counted, weight[classes], 0)
+    loss = torch.where(counted, loss, 0) * shares
+    if reduction == "none":
+        return loss
+    return loss.sum() if reduction == "sum" else loss.sum() / shares.sum()
 
 
 @op("NegativeLogLikelihoodLoss", since=12)
