@@ -1,10 +1,12 @@
-"""com.microsoft's matrix products of quantized tensors."""
+"""com.microsoft's matrix products of quantized tensors, and the attention that begins with one."""
 
 import torch
 from torch import Tensor
 
+from toolchain.graph import Node
 from toolchain.ops.integer import minus, multiply, requantize, rows
 from toolchain.ops.levels import quantize
+from toolchain.ops.microsoft_attention import attention
 from toolchain.ops.quantization import dynamic_grid
 from toolchain.ops.registry import op
 
@@ -65,3 +67,43 @@ def qgemm(
     if y_scale is None or y_zero_point is None:
         return total.float() * scale
     return requantize(total, scale / y_scale, y_zero_point, y_zero_point.dtype)
+
+
+def _refuse(node: Node) -> str:
+    shared = node.attributes.get("do_rotary") or node.attributes.get("past_present_share_buffer")
+    return "rotary positions and a shared buffer are for generation on a GPU" if shared else ""
+
+
+@op("QAttention", domain=MICROSOFT, refuses=_refuse)
+def qattention(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    x_scale: Tensor,
+    weight_scale: Tensor,
+    mask_index: Tensor | None = None,
+    x_zero_point: Tensor | None = None,
+    weight_zero_point: Tensor | None = None,
+    past: Tensor | None = None,
+    *,
+    do_rotary: int = 0,
+    mask_filter_value: float = -10000.0,
+    num_heads: int,
+    past_present_share_buffer: int = 0,
+    scale: float | None = None,
+    unidirectional: int = 0,
+    output_count: int = 1,
+) -> tuple[Tensor, ...]:
+    """com.microsoft's Attention of quantized ``x`` and ``weight``; its result is float, and so are its products."""
+    return attention(
+        minus(x, x_zero_point) * x_scale,
+        minus(weight, weight_zero_point) * weight_scale,
+        bias,
+        mask_index,
+        past,
+        mask_filter_value=mask_filter_value,
+        num_heads=num_heads,
+        scale=scale,
+        unidirectional=unidirectional,
+        output_count=output_count,
+    )
