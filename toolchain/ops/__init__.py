@@ -25,6 +25,7 @@ from toolchain.ops import (  # noqa: F401 - importing registers
     qgemm,
     qlinear,
     quantization,
+    random,
     recurrent,
     reduction,
     regions,

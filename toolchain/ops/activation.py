@@ -170,20 +170,3 @@ def hardmax_flattened(x: Tensor, *, axis: int = 1) -> Tensor:
 def hardmax(x: Tensor, *, axis: int = -1) -> Tensor:
     """1 at the first maximum along ``axis``, else 0."""
     return torch.zeros_like(x).scatter(axis, x.argmax(axis, keepdim=True), 1)
-
-
-@op("Dropout", since=7)
-def dropout(
-    x: Tensor,
-    ratio: Tensor | None = None,
-    training_mode: Tensor | None = None,
-    *,
-    seed: int = 0,
-    output_count: int = 1,
-) -> Tensor | tuple[Tensor, ...]:
-    """The input as it is, and on request a mask of ones.
-
-    Also while the module trains: a compressed network has little capacity to spare, fine-tuning is short and follows
-    a teacher, and noise would blur the gradients that choose which weights to keep.
-    """
-    return x if output_count == 1 else (x, torch.ones_like(x, dtype=torch.bool))
