@@ -12,8 +12,11 @@ from toolchain.errors import ExportError, ModelError
 # The part of a model that holds a constant: an initializer, or the attribute of a Constant node.
 Constant = onnx.TensorProto | onnx.SparseTensorProto | onnx.AttributeProto
 
-# A few bytes can declare a sparse tensor of any size; larger than this is taken for damage.
-MAX_SPARSE_BYTES = 2**34
+# A few bytes can declare a sparse tensor of any size. Sparser than this is taken for damage where it is not small.
+MAX_SPARSE_GROWTH = 4096
+FREE_SPARSE_BYTES = 2**26
+
+MAX_RANK = 64  # of numpy
 
 # Bits of the element types that are packed several to a byte; older versions of onnx lack some of them.
 _PACKED = {"INT2": 2, "UINT2": 2, "INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
@@ -56,22 +59,69 @@ def stored_bytes(tensor: onnx.TensorProto) -> int:
 
 
 def check_constant(name: str, constant: Constant) -> None:
-    """Check that a constant can be decoded.
+    """Check that a constant can be decoded, and that its file justifies the memory that it takes.
 
     Raises:
-        ModelError: the bytes do not fit the declared shape, or the shape is absurd.
+        ModelError: what the file holds does not fit the declared shape and element type, or these are absurd.
     """
     if isinstance(constant, onnx.AttributeProto):
         return
-    if any(size < 0 for size in constant.dims):
-        raise ModelError(f"tensor {name!r} has a negative dimension: {list(constant.dims)}")
+    dims = list(constant.dims)
+    if any(size < 0 for size in dims):
+        raise ModelError(f"tensor {name!r} has a negative dimension: {dims}")
+    if len(dims) > MAX_RANK:
+        raise ModelError(f"tensor {name!r} has {len(dims):,} dimensions, at most {MAX_RANK} can be held")
     if isinstance(constant, onnx.SparseTensorProto):
-        if prod(constant.dims) * dtype_of(constant).itemsize > MAX_SPARSE_BYTES:
-            raise ModelError(f"sparse tensor {name!r} has {list(constant.dims)} elements, too many to hold")
-    elif constant.HasField("raw_data"):
-        wanted, got = stored_bytes(constant), len(constant.raw_data)
+        _check_sparse(name, constant)
+    else:
+        _check_dense(name, constant)
+
+
+def _check_dense(name: str, tensor: onnx.TensorProto) -> None:
+    try:
+        field = helper.tensor_dtype_to_field(tensor.data_type)
+    except KeyError:
+        raise ModelError(f"tensor {name!r} has the unknown element type {tensor.data_type}") from None
+    if tensor.HasField("segment"):
+        raise ModelError(f"tensor {name!r} is a segment of another one, which is not supported")
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return
+    dims = list(tensor.dims)
+    if tensor.HasField("raw_data"):
+        wanted, got = stored_bytes(tensor), len(tensor.raw_data)
         if got != wanted:
-            raise ModelError(f"tensor {name!r} has {got:,} bytes, its shape {list(constant.dims)} needs {wanted:,}")
+            raise ModelError(f"tensor {name!r} has {got:,} bytes, its shape {dims} needs {wanted:,}")
+        return
+    wanted, got = _stored_values(tensor), len(getattr(tensor, field))
+    if got != wanted:
+        raise ModelError(f"tensor {name!r} has {got:,} values in {field}, its shape {dims} needs {wanted:,}")
+
+
+def _stored_values(tensor: onnx.TensorProto) -> int:
+    """Return how many numbers the values of a tensor take where they are not raw data."""
+    count = prod(tensor.dims)
+    if tensor.data_type in (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128):
+        return 2 * count
+    bits = _BITS.get(tensor.data_type, 8)
+    return -(-count * bits // 8) if bits in (2, 4) else count  # 6 bits take a number each
+
+
+def _check_sparse(name: str, sparse: onnx.SparseTensorProto) -> None:
+    check_constant(name, sparse.values)
+    check_constant(f"indices of {name}", sparse.indices)
+    dims, count, shape = list(sparse.dims), prod(sparse.values.dims), list(sparse.indices.dims)
+    flat = list(sparse.values.dims) == [count] and sparse.indices.data_type == onnx.TensorProto.INT64
+    if not flat or shape not in ([count], [count, len(dims)]):
+        raise ModelError(
+            f"sparse tensor {name!r} of {count:,} values has indices of shape {shape}, int64 [{count}] needed"
+        )
+    itemsize = dtype_of(sparse).itemsize
+    if prod(dims) * itemsize > FREE_SPARSE_BYTES + MAX_SPARSE_GROWTH * count * itemsize:
+        raise ModelError(f"sparse tensor {name!r} of {count:,} values has the shape {dims}, too many for what it holds")
+    indices = numpy_helper.to_array(sparse.indices)
+    bounds = [prod(dims)] if indices.ndim == 1 else dims
+    if count and ((indices < 0) | (indices >= np.array(bounds))).any():
+        raise ModelError(f"sparse tensor {name!r} of shape {dims} has an index outside of it")
 
 
 def array_of(constant: Constant) -> np.ndarray:
@@ -156,8 +206,6 @@ def bytes_of(array: np.ndarray) -> np.ndarray:
 def _densify(sparse: onnx.SparseTensorProto) -> np.ndarray:
     """Return the dense array of a sparse tensor with linear ``[NNZ]`` or coordinate ``[NNZ, rank]`` indices."""
     values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-    if indices.size and indices.min() < 0:
-        raise ModelError(f"sparse tensor {sparse.values.name!r} has a negative index")
     dense = np.zeros(tuple(sparse.dims), values.dtype)
     if indices.ndim == 1:
         dense.reshape(-1)[indices] = values
