@@ -7,6 +7,7 @@ import torch
 
 from toolchain.ops import to_numpy, to_tensor
 from toolchain.ops.dtypes import integer_limits, numbers, torch_dtype
+from toolchain.ops.logic import is_inf, is_nan
 
 HELD = [kind for name, kind in onnx.TensorProto.DataType.items() if name not in ("UNDEFINED", "STRING")]
 HELD = [kind for kind in HELD if "FLOAT6" not in onnx.TensorProto.DataType.Name(kind)]
@@ -71,3 +72,11 @@ def test_what_torch_has_no_type_for_is_named():
         torch_dtype(onnx.TensorProto.STRING)
     with pytest.raises(ValueError, match="object"):
         to_tensor(np.array(["a"], object))
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"])
+def test_nan_and_infinity_are_found_in_small_floats(name):
+    array = every_value(onnx.TensorProto.DataType.Value(name.upper().replace("_", "")))
+    x = to_tensor(array)
+    assert is_nan(x).tolist() == np.isnan(array.astype(np.float32)).tolist()
+    assert is_inf(x, detect_negative=0).tolist() == np.isposinf(array.astype(np.float32)).tolist()

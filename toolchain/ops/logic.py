@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from toolchain.ops.dtypes import numbers
 from toolchain.ops.registry import op
 from toolchain.ops.unsigned import comparable, modular, shift_right
 
@@ -70,12 +71,13 @@ def where(condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
 @op("IsNaN", since=9)
 def is_nan(x: Tensor) -> Tensor:
     """True where x is not a number."""
-    return torch.isnan(x)
+    return torch.isnan(numbers(x))
 
 
 @op("IsInf", since=10)
 def is_inf(x: Tensor, *, detect_negative: int = 1, detect_positive: int = 1) -> Tensor:
     """True where x is infinite with a sign that is asked for."""
+    x = numbers(x)
     found = torch.zeros_like(x, dtype=torch.bool)
     if detect_negative:
         found = found | torch.isneginf(x)
