@@ -187,3 +187,12 @@ def test_a_module_can_be_copied():
     with torch.no_grad():
         other.tensor("w").zero_()
     assert module.tensor("w").abs().sum() > 0
+
+
+def test_an_output_that_nobody_asked_for_is_not_taken_for_an_input_that_is_left_out():
+    weights = "float[1,4,1] w = {1,1,1,1}, float[1,4,1] r = {1,1,1,1}, float one = {1}"
+    module = module_of(
+        f"g (float[2,1,1] x) => (float[1,1,1] last, float[2,1,1] y) <{weights}> "
+        "{ , last = LSTM<hidden_size=1>(x, w, r)  y = Clip(x, , one) }"
+    )
+    assert module({"x": torch.tensor([-5.0, 3.0]).reshape(2, 1, 1)})["y"].flatten().tolist() == [-5.0, 1.0]

@@ -146,6 +146,8 @@ class OnnxModule(nn.Module):
         for step in steps:
             results = self._call(step, values, move)
             for name, result in zip(step.outputs, results, strict=False):
+                if not name:
+                    continue  # an output that nobody asked for
                 values[name] = self._on_grid(name, result) if grids else result
                 if name in keep:
                     found[name] = values[name]

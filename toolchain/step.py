@@ -47,7 +47,7 @@ def with_dead_values(steps: Sequence[Step], outputs: set[str]) -> tuple[Step, ..
     last: dict[str, int] = {}
     for position, step in enumerate(steps):
         last |= dict.fromkeys([*step.reads, *step.outputs], position)
-    made = {name for step in steps for name in step.outputs} - outputs
+    made = {name for step in steps for name in step.outputs if name} - outputs
     dead: dict[int, list[str]] = {}
     for name, position in last.items():
         if name in made:
