@@ -46,17 +46,30 @@ def test_the_untouched_model_is_written_back_bit_for_bit(path):
     assert load_graph(path).proto.SerializeToString() == path.read_bytes()
 
 
+def unsteadiness(path, graph, feed, expected):
+    """Return how far ONNX Runtime's own outputs move when float inputs move by one bit.
+
+    Where grids are chosen as the model runs, the last bit of a Sigmoid moves levels, and those move further ones.
+    """
+    if not any(node.op == "DynamicQuantizeLinear" for node in graph.nodes):
+        return [0.0] * len(expected)
+    moved = {name: np.nextafter(x, x.dtype.type(9)) if x.dtype.kind == "f" else x for name, x in feed.items()}
+    nearby = session(path).run([value.name for value in graph.outputs], moved)
+    return [np.abs(a - b).max(initial=0) for a, b in zip(nearby, expected, strict=True)]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_imported_model_agrees_with_onnx_runtime(path):
     graph = load_graph(path)
     feed = feed_of(path, graph)
     expected = session(path).run([value.name for value in graph.outputs], feed)
+    slack = unsteadiness(path, graph, feed, expected)
     with torch.no_grad():
         results = OnnxModule(graph).eval()(feed)
-    for (name, result), wanted in zip(results.items(), expected, strict=True):
+    for (name, result), wanted, own in zip(results.items(), expected, slack, strict=True):
         got = result.numpy()
         assert got.dtype == wanted.dtype
         assert got.shape == wanted.shape
         exact, bound = wanted.astype(np.float64), 5e-3 if wanted.dtype == np.float16 else 1e-4
         # ONNX Runtime's Sigmoid is off by 1e-7 wherever its exact value is far below that.
-        assert np.abs(got - exact).max(initial=0) <= bound * np.abs(exact).max(initial=0) + 1e-6, name
+        assert np.abs(got - exact).max(initial=0) <= bound * np.abs(exact).max(initial=0) + 1e-6 + 2 * own, name

@@ -1,4 +1,4 @@
-"""Operators that make tensors, and that change their element type."""
+"""Operators that make tensors."""
 
 import torch
 from torch import Tensor
