@@ -36,6 +36,13 @@ def test_every_transformation_mixes_as_it_does(agree, transform, mode, sizes):
     agree("Resize", inputs, constants=["sizes"], opset=19, atol=1e-5, **keys)
 
 
+@pytest.mark.parametrize("scales", [(2, 3), (1, 2), (3, 0.5), (2, 2.1)])
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_whole_factors_without_a_shift_agree(agree, mode, scales):
+    inputs = {"x": image(1, 2, 5, 10), "roi": None, "scales": floats(1, 1, *scales)}
+    agree("Resize", inputs, constants=["scales"], mode=mode, coordinate_transformation_mode="asymmetric", atol=1e-5)
+
+
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_a_factor_that_does_not_give_a_whole_size_agrees(agree, transform):
     inputs = {"x": image(1, 2, 5, 7), "roi": None, "scales": floats(1, 1, 1.5, 0.7)}
@@ -162,6 +169,7 @@ GRADIENTS = {
     "nearest, torch's own": {"nearest_mode": "round_prefer_floor"},
     "linear": {"mode": "linear", "coordinate_transformation_mode": "asymmetric"},
     "linear, torch's own": {"mode": "linear"},
+    "linear, enlarged": {"mode": "linear", "coordinate_transformation_mode": "asymmetric", "sizes": [1, 2, 6, 8]},
     "cubic": {"mode": "cubic", "cubic_coeff_a": -0.5},
     "antialiased": {"mode": "linear", "antialias": 1},
     "region of interest": {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"},
@@ -172,7 +180,7 @@ GRADIENTS = {
 def test_gradients_are_those_of_small_differences(name):
     x = torch.randn(1, 2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     roi = [0.0, 0.0, -0.2, 0.1, 1.0, 1.0, 0.9, 1.2]
-    assert torch.autograd.gradcheck(lambda t: resize(t, roi, sizes=[1, 2, 5, 3], **GRADIENTS[name]), [x])
+    assert torch.autograd.gradcheck(lambda t: resize(t, roi, **{"sizes": [1, 2, 5, 3]} | GRADIENTS[name]), [x])
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])

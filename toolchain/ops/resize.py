@@ -61,17 +61,34 @@ def _same_as_torch(axis: Axis, transform: str) -> bool:
 
 
 def _resize_smooth(x: Tensor, axes: dict[int, Axis], smooth: Smooth) -> Tensor:
-    size, transform = _spatial(x, axes), smooth.transform
+    size = _spatial(x, axes)
     usual = not smooth.antialias and (smooth.mode == "linear" or (smooth.a == -0.75 and not smooth.exclude_outside))
     mode = _INTERPOLATE.get((smooth.mode, x.ndim - 2))
-    if size and usual and mode and all(_same_as_torch(axis, transform) for axis in axes.values()):
-        return F.interpolate(x, size, mode=mode, align_corners=transform == "align_corners")
+    if size and usual and mode and all(_same_as_torch(axis, smooth.transform) for axis in axes.values()):
+        return F.interpolate(x, size, mode=mode, align_corners=smooth.transform == "align_corners")
+    if size and usual and mode and smooth.transform == "asymmetric" and all(map(_multiplied, axes.values())):
+        return _enlarge(x, axes, size, mode)
     if not x.is_floating_point():
         return _mix_integers(x, axes, smooth)
     y = x.to(torch.promote_types(x.dtype, torch.float32))
     for i, axis in axes.items():
         y = _mix(y, i, taps(axis, smooth))
     return y.to(x.dtype)
+
+
+def _multiplied(axis: Axis) -> bool:
+    return axis.out % axis.size == 0 and axis.scale == axis.out // axis.size
+
+
+def _enlarge(x: Tensor, axes: dict[int, Axis], size: list[int], mode: str) -> Tensor:
+    """Put ``k - 1`` elements after each: as between aligned corners, if the last element stands there once more."""
+    for i in axes:
+        x = torch.cat([x, x.narrow(i, -1, 1)], i)
+    grown = [n + (i in axes) for i, n in enumerate(size, start=2)]
+    y = F.interpolate(x, grown, mode=mode, align_corners=True)
+    for i, axis in axes.items():
+        y = y.narrow(i, 0, axis.out)
+    return y
 
 
 def _mix(x: Tensor, i: int, table: Taps) -> Tensor:
