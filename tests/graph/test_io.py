@@ -1,4 +1,3 @@
-import os
 import random
 
 import numpy as np
@@ -6,8 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from toolchain.errors import ExportError, ModelError, ToolchainError
-from toolchain.graph import load_graph, model_files, save_proto, write_atomically
+from toolchain.errors import ModelError, ToolchainError
+from toolchain.graph import load_graph, model_files
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 13, "com.microsoft" : 1], producer_name: "test">
@@ -218,49 +217,80 @@ def test_external_data_with_a_nonsense_offset_are_refused(external):
         load_graph(external)
 
 
-def test_a_file_is_written_whole_and_leaves_nothing_else(tmp_path, proto):
+def external_model(path, length):
+    """Write a model of one MatMul by ``length`` zeros that lie in a file with a hole for content."""
+    proto = onnx.parser.parse_model(TEXT)
+    proto.graph.initializer[0].CopyFrom(
+        TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3, length], data_location=TensorProto.EXTERNAL)
+    )
+    proto.graph.initializer[0].external_data.add(key="location", value="zeros.bin")
+    path.write_bytes(proto.SerializeToString())
+    with path.with_name("zeros.bin").open("wb") as file:
+        file.truncate(12 * length)
+
+
+def test_a_model_beyond_2_gib_is_mapped(tmp_path):
+    external_model(tmp_path / "model.onnx", 200_000_000)
+    graph = load_graph(tmp_path / "model.onnx")
+    assert graph.is_mapped
+    assert len(graph.proto.SerializeToString()) < 1000
+    weight = graph.initializers["w"]
+    assert isinstance(weight, np.memmap)
+    assert weight.shape == graph.initializers.shape("w") == (3, 200_000_000)
+    assert not weight[2, -100:].any()
+    np.testing.assert_array_equal(graph.initializers["b"], [1, 2])
+
+
+def test_a_small_model_is_not_mapped(tmp_path):
+    external_model(tmp_path / "model.onnx", 1000)
+    assert not load_graph(tmp_path / "model.onnx").is_mapped
+
+
+def test_mapped_values_are_those_of_the_file(tmp_path):
+    external_model(tmp_path / "model.onnx", 1000)
+    values = np.random.default_rng(0).standard_normal((3, 1000)).astype(np.float32)
+    (tmp_path / "zeros.bin").write_bytes(values.tobytes())
+    initializers = load_graph(tmp_path / "model.onnx", largest=10_000).initializers
+    np.testing.assert_array_equal(initializers["w"], values)
+    np.testing.assert_array_equal(initializers.own("w"), values)
+
+
+@pytest.mark.parametrize("read", ["__getitem__", "own"])
+def test_a_mapped_file_that_was_written_to_is_refused(tmp_path, read):
+    external_model(tmp_path / "model.onnx", 1000)
+    initializers = load_graph(tmp_path / "model.onnx", largest=10_000).initializers
+    (tmp_path / "zeros.bin").write_bytes(bytes(12_001))
+    with pytest.raises(ModelError, match=r"zeros\.bin.*written to since"):
+        getattr(initializers, read)("w")
+
+
+def test_small_external_tensors_are_read_where_large_ones_are_mapped(external):
+    graph = load_graph(external, largest=10)
+    assert not graph.is_mapped
+    np.testing.assert_array_equal(graph.initializers["w"], [[1, 2], [3, 4], [5, 6]])
+
+
+def test_a_file_beyond_2_gib_is_refused_before_it_is_read(tmp_path):
     path = tmp_path / "model.onnx"
-    path.write_bytes(b"old")
-    save_proto(proto, path)
-    assert path.read_bytes() == proto.SerializeToString()
-    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
-    assert path.stat().st_mode & 0o600 == 0o600
+    with path.open("wb") as file:
+        file.truncate(2**31)
+    with pytest.raises(ModelError, match=r"2,147,483,648 bytes, ONNX allows 2 GiB") as raised:
+        load_graph(path)
+    assert "save_as_external_data" in raised.value.hint
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"old")
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ExportError, match="No space left"):
-        write_atomically(path, b"new")
-    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
-    assert path.read_bytes() == b"old"
+@pytest.mark.parametrize(
+    "convert", [lambda proto: proto, lambda proto: proto.SerializeToString()], ids=["proto", "bytes"]
+)
+def test_bytes_and_a_proto_cannot_have_external_data(external, monkeypatch, convert):
+    monkeypatch.chdir(external.parent)  # nor is the present folder taken for the model's
+    with pytest.raises(ModelError, match=r"'w'.*whose folder is not known") as raised:
+        load_graph(convert(onnx.load(external, load_external_data=False)))
+    assert "path" in raised.value.hint
 
 
-def test_a_write_that_is_interrupted_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"old")
-
-    def interrupt(_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_atomically(path, b"new")
-    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
-    assert path.read_bytes() == b"old"
-
-
-def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    for folder in (tmp_path / "absent", tmp_path / "file"):
-        with pytest.raises(ExportError, match="cannot write to"):
-            write_atomically(folder / "model.onnx", b"data")
-    (tmp_path / "taken").mkdir()
-    with pytest.raises(ExportError, match="cannot write"):
-        write_atomically(tmp_path / "taken", b"data")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "taken"]
+def test_keys_of_external_data_that_are_not_known_are_passed_over(external):
+    proto = onnx.load(external, load_external_data=False)
+    next(tensor for tensor in proto.graph.initializer if tensor.name == "w").external_data.add(key="extra", value="1")
+    external.write_bytes(proto.SerializeToString())
+    np.testing.assert_array_equal(load_graph(external).initializers["w"], [[1, 2], [3, 4], [5, 6]])

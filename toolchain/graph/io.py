@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 
 from toolchain.errors import ModelError
 from toolchain.graph.build import build_graph
@@ -44,11 +44,10 @@ def load_graph(source: str | os.PathLike[str] | bytes | onnx.ModelProto, largest
         ModelError: the file is missing, is not ONNX, is truncated, is invalid, or lacks its external data.
     """
     if isinstance(source, onnx.ModelProto):
-        if source.ByteSize() > MAX_PROTOBUF_BYTES:
-            raise _too_large("the model", source.ByteSize())
-        return _graph_of_proto(source, source.SerializeToString(), "the model", None)
+        return _whole(source, _objection(source), "the model", None)
     if isinstance(source, bytes):
-        return _graph_of_proto(None, source, "the given bytes", Source(source, {}))
+        objection = _objection(source)
+        return _whole(_parse(source, "the given bytes"), objection, "the given bytes", Source(source, {}))
     path = Path(source)
     file, data = read_model(path)
     # The checker parses into a copy of its own, which is gone before ours is made.
@@ -56,10 +55,10 @@ def load_graph(source: str | os.PathLike[str] | bytes | onnx.ModelProto, largest
     proto = _parse(data, str(path))
     del data
     if next(_external(proto), None) is not None:
-        objection = _objection(_emptied(proto).SerializeToString())
+        objection = _objection(_emptied(proto))
     _refuse(objection, str(path))
-    files = _read_external(proto, path, largest - file.size)
-    return _graph(proto, str(path), Source(file, files), path)
+    source_files = Source(file, _read_external(proto, path, file.size, largest))
+    return _graph(proto, str(path), source_files, path)
 
 
 def read_model(path: Path) -> tuple[SourceFile, bytes]:
@@ -87,9 +86,8 @@ def model_files(path: Path) -> list[Path]:
     return list(dict.fromkeys([path, *(find_file(tensor, path) for tensor in _external(proto))]))
 
 
-def _graph_of_proto(proto: onnx.ModelProto | None, data: bytes, where: str, source: Source | None) -> Graph:
-    objection = _objection(data)
-    proto = proto if proto is not None else _parse(data, where)
+def _whole(proto: onnx.ModelProto, objection: str, where: str, source: Source | None) -> Graph:
+    """Return the graph of a model that has no files of its own."""
     tensor = next(_external(proto), None)
     if tensor is not None:
         raise ModelError(
@@ -128,8 +126,8 @@ def _external(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     return (tensor for tensor in tensors_of(proto) if is_external(tensor))
 
 
-def _read_external(proto: onnx.ModelProto, path: Path, room: int) -> dict[str, SourceFile]:
-    """Read external tensors into ``proto``, or only what cannot be mapped where all take more than ``room`` bytes.
+def _read_external(proto: onnx.ModelProto, path: Path, size: int, largest: int) -> dict[str, SourceFile]:
+    """Read external tensors into a model of ``size`` bytes, or only what cannot be mapped where it becomes too large.
 
     Returns:
         The external data files by location.
@@ -140,11 +138,11 @@ def _read_external(proto: onnx.ModelProto, path: Path, room: int) -> dict[str, S
         if span.location not in files:
             files[span.location] = SourceFile.of(file)
     wanted = list(_external(proto))
-    if sum(map(stored_bytes, wanted)) > room:
+    if size + sum(map(stored_bytes, wanted)) > largest:
         # Tensors inside nodes are not mapped, as nodes are handed to ONNX and to ONNX Runtime as they stand.
         small = [item for item in proto.graph.initializer if is_external(item) and stored_bytes(item) < SMALLEST_MAPPED]
         wanted = [*small, *filter(is_external, nested_tensors(proto))]
-    total = proto.ByteSize() + sum(map(stored_bytes, wanted))
+    total = size + sum(map(stored_bytes, wanted))
     if total > MAX_PROTOBUF_BYTES:
         raise _too_large(f"{path}, initializers in external data not counted,", total)
     for tensor in wanted:
@@ -173,10 +171,12 @@ def _emptied(proto: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _objection(data: bytes) -> str:
+def _objection(model: onnx.ModelProto | bytes) -> str:
     """Return what ONNX's checker objects to; empty for a valid model."""
     try:
-        onnx.checker.check_model(data)
+        onnx.checker.check_model(model)
+    except EncodeError:
+        return "it is larger than a protobuf may be, 2 GiB"
     except (onnx.checker.ValidationError, ValueError) as error:
         return str(error).strip() or type(error).__name__
     return ""

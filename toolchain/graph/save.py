@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 import onnx
+from google.protobuf.message import EncodeError
 
 from toolchain.errors import ExportError, ModelError
 from toolchain.graph.build import find_constants
@@ -33,7 +34,8 @@ def save_graph(graph: Graph, path: Path, values: Mapping[str, np.ndarray]) -> No
     original. Every file is there as a whole or not at all.
 
     Args:
-        graph: the model. If it has external data, nothing that it was read from may have changed.
+        graph: the model. If it has external data, nothing that it was read from may have changed. Of a model without,
+            whose file is gone, all fields are kept, in the order that protobuf gives them.
         path: the file to write; not what the model was read from.
         values: of the initializer's shape and element type, by name; float tensors only.
 
@@ -41,17 +43,18 @@ def save_graph(graph: Graph, path: Path, values: Mapping[str, np.ndarray]) -> No
         ExportError: a file cannot be written, is an original, or belongs to something else; an original has changed;
             a value does not fit; tensors that share their place in a file have got different values.
     """
-    data = _original(graph)
-    edits: Edits = {}
-    if values:
-        data, edits = _edited(data, values)
     files = graph.source.data if graph.source else {}
     _check_target(path, [file.path for file in files.values()] + ([graph.path] if graph.path else []))
-    contents: dict[Path, Write] = {}
-    for location, target in _data_targets(path, files, edits).items():
-        contents[target] = _copier(files[location], edits.get(location, []))
-        if target.parent != path.parent and path.parent.is_dir():
-            target.parent.mkdir(parents=True, exist_ok=True)
+    edits: Edits = {}
+    if values:
+        data, edits = _edited(graph, values)
+    else:
+        data = _original(graph)
+    targets = _data_targets(path, files, edits)
+    contents: dict[Path, Write] = {
+        target: _copier(files[location], edits.get(location, [])) for location, target in targets.items()
+    }
+    _make_folders(path.parent, targets.values())
     _write_files(contents | {path: lambda file: file.write(data)})
 
 
@@ -61,9 +64,7 @@ def save_proto(proto: onnx.ModelProto, path: Path) -> None:
     Raises:
         ExportError: the folder cannot be written or the model is larger than a protobuf may be.
     """
-    if proto.ByteSize() > MAX_PROTOBUF_BYTES:
-        raise ExportError(f"{path}: the model has {proto.ByteSize():,} bytes, an ONNX file holds at most 2 GiB")
-    write_atomically(path, proto.SerializeToString())
+    write_atomically(path, _serialized(proto))
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -75,11 +76,21 @@ def write_atomically(path: Path, data: bytes) -> None:
     _write_files({path: lambda file: file.write(data)})
 
 
+def _serialized(proto: onnx.ModelProto) -> bytes:
+    try:
+        data = proto.SerializeToString()
+    except EncodeError as error:
+        raise ExportError("the model is larger than an ONNX file may be, 2 GiB") from error
+    if len(data) > MAX_PROTOBUF_BYTES:
+        raise ExportError(f"the model has {len(data):,} bytes, an ONNX file may have 2 GiB")
+    return data
+
+
 def _original(graph: Graph) -> bytes:
     """Return the bytes that the model was read from, or the like of them where they are gone."""
     source = graph.source
     if source is None:
-        return graph.proto.SerializeToString()
+        return _serialized(graph.proto)
     if isinstance(source.model, bytes):
         return source.model
     for file in source.data.values():
@@ -87,7 +98,7 @@ def _original(graph: Graph) -> bytes:
     if source.data:
         _check_unchanged(source.model)  # the proto says no more how its tensors lie in the data
     elif not source.model.is_unchanged:
-        return graph.proto.SerializeToString()
+        return _serialized(graph.proto)
     try:
         return source.model.path.read_bytes()
     except OSError as error:
@@ -101,9 +112,9 @@ def _check_unchanged(file: SourceFile) -> None:
         )
 
 
-def _edited(data: bytes, values: Mapping[str, np.ndarray]) -> tuple[bytes, Edits]:
+def _edited(graph: Graph, values: Mapping[str, np.ndarray]) -> tuple[bytes, Edits]:
     """Return the model with other values, and those that belong into its external data files, by location."""
-    proto = onnx.ModelProto.FromString(data)
+    proto = onnx.ModelProto.FromString(_original(graph))
     constants = find_constants(proto)
     _check_values(constants, values)
     outside: dict[int, np.ndarray] = {}
@@ -113,9 +124,7 @@ def _edited(data: bytes, values: Mapping[str, np.ndarray]) -> tuple[bytes, Edits
             outside[id(constant)] = array
         else:
             store(constant, array)
-    if proto.ByteSize() > MAX_PROTOBUF_BYTES:
-        raise ExportError(f"the model would have {proto.ByteSize():,} bytes, ONNX allows 2 GiB")
-    return proto.SerializeToString(), _external_edits(proto, outside)
+    return _serialized(proto), _external_edits(proto, outside)
 
 
 def _check_values(constants: Mapping[str, Constant], values: Mapping[str, np.ndarray]) -> None:
@@ -140,7 +149,7 @@ def _external_edits(proto: onnx.ModelProto, outside: Mapping[int, np.ndarray]) -
     """Return what is to be written where, by location; ``outside`` has the new values by the tensor's identity."""
     held: dict[Span, list[_Held]] = {}
     for tensor in tensors_of(proto):
-        if is_external(tensor):
+        if is_external(tensor) and span_of(tensor).length:
             held.setdefault(span_of(tensor), []).append((tensor.name, outside.get(id(tensor))))
     edits: dict[str, list[tuple[Span, np.ndarray]]] = {}
     for location in dict.fromkeys(span.location for span in held):
@@ -211,6 +220,16 @@ def _data_targets(path: Path, files: Mapping[str, SourceFile], edits: Edits) -> 
                 )
         targets[location] = target
     return targets
+
+
+def _make_folders(folder: Path, files: Iterable[Path]) -> None:
+    """Make the folders inside ``folder``, if that is there, that the files are to lie in."""
+    for file in files:
+        if folder.is_dir() and file.parent != folder:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ExportError(f"cannot make the folder {file.parent}: {error.strerror}") from error
 
 
 def _files_at(path: Path) -> list[Path]:
