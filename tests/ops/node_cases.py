@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -98,6 +99,30 @@ def all_operators(graph):
     """Return those of its subgraphs as well."""
     bodies = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
     return operators(graph).union(*map(all_operators, bodies))
+
+
+def has_body(case):
+    """Return whether the case is about one operator, which ONNX defines by others."""
+    if len(operators(case.model.graph)) != 1:
+        return False
+    node = next(node for node in case.model.graph.node if node.op_type != "Constant")
+    versions = {entry.domain: entry.version for entry in case.model.opset_import}
+    try:
+        schema = onnx.defs.get_schema(node.op_type, versions[node.domain], node.domain)
+    except onnx.defs.SchemaError:
+        return False
+    return schema.has_function or schema.has_context_dependent_function
+
+
+def by_its_body(case):
+    """Run a case as if its operator had no function of its own."""
+    replaced = operators(case.model.graph)
+
+    def others(node):
+        return None if (node.domain, node.op) in replaced else find(node)
+
+    with mock.patch("toolchain.program.find", others):
+        return outcome_of(case)
 
 
 def gap_of(case):

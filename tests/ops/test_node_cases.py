@@ -5,7 +5,17 @@ from fnmatch import fnmatchcase
 
 import pytest
 from known_gaps import KNOWN_GAPS, NO_CASE
-from node_cases import all_operators, gap_of, is_relevant, load_cases, load_model_cases, operators, outcome_of
+from node_cases import (
+    all_operators,
+    by_its_body,
+    gap_of,
+    has_body,
+    is_relevant,
+    load_cases,
+    load_model_cases,
+    operators,
+    outcome_of,
+)
 
 from toolchain.ops import registered
 
@@ -51,6 +61,13 @@ def test_operator_passes_all_its_official_cases(operator, groups):
 def test_cases_that_are_not_about_one_registered_operator_pass(group, groups):
     assert groups[group]
     assert not surprises(groups[group])
+
+
+def test_function_bodies_pass_the_cases_of_the_operators_that_they_define(groups):
+    cases = [case for group in groups.values() for case in group if has_body(case)]
+    outcomes = {case.name: by_its_body(case) for case in cases}
+    assert len(outcomes) > 400
+    assert not {name: outcome.surprise for name, outcome in outcomes.items() if outcome.surprise}
 
 
 @pytest.mark.parametrize("pattern", KNOWN_GAPS)
