@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name the whole field uses
 from torch import Tensor
 
-
 # A convolution whose weights outnumber its inputs by this factor spends its time on bringing them into another layout.
 HEAVY_WEIGHTS = 8
 
