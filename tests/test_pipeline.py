@@ -162,7 +162,7 @@ class Interrupt(NullProgress):
     def __init__(self, name):
         self.name = name
 
-    def phase(self, name, weight=None):  # noqa: ARG002 - Progress's signature
+    def phase(self, name, weight=None, done=0.0):  # noqa: ARG002 - Progress's signature
         if name == self.name:
             raise KeyboardInterrupt
 
@@ -210,6 +210,22 @@ class TestBadInput:
     def test_a_missing_file(self, tmp_path):
         with pytest.raises(ModelError, match="cannot read"):
             compress(tmp_path / "none.onnx", prune="2x")
+
+    def test_a_model_beyond_2_gib(self, tmp_path):
+        path = tmp_path / "large.onnx"
+        text = """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[n, 3] x) => (float[n, 200000000] y) { y = MatMul(x, w) }"""
+        proto = onnx.parser.parse_model(text)
+        weight = proto.graph.initializer.add(
+            name="w", data_type=onnx.TensorProto.FLOAT, dims=[3, 200_000_000], data_location=onnx.TensorProto.EXTERNAL
+        )
+        weight.external_data.add(key="location", value="large.bin")
+        path.write_bytes(proto.SerializeToString())
+        with (tmp_path / "large.bin").open("wb") as file:
+            file.truncate(2_400_000_000)  # a hole: nothing is on the disk, nor read
+        self.ignored |= {path, tmp_path / "large.bin"}
+        with pytest.raises(ModelError, match="more than 2 GiB of weights"):
+            compress(path, prune="2x")
 
     def test_nothing_to_prune(self, tmp_path):
         path = tmp_path / "relu.onnx"

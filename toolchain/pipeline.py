@@ -117,7 +117,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     told = progress or NullProgress()
 
     told.phase("load", LOAD_WEIGHT)
-    graph, note = simplify(load_graph(source))
+    graph, note = simplify(_whole(load_graph(source)))
     _check_ports(graph)
     plan = make_plan(graph, request)
     torch.manual_seed(plan.train.seed)
@@ -173,6 +173,20 @@ def _frozen_note(module: OnnxModule) -> str:
     nodes = [node for island in module.program.islands for node in island.nodes]
     operators = ", ".join(dict.fromkeys(f"{node.domain}.{node.op}" if node.domain else node.op for node in nodes))
     return f"left to ONNX Runtime, frozen, no gradient passes them ({len(nodes)}): {operators}" if nodes else ""
+
+
+def _whole(graph: Graph) -> Graph:
+    """Return the graph if all of it fits one protobuf, as everything that is measured and exported must.
+
+    Raises:
+        ModelError: it does not.
+    """
+    if graph.is_mapped:
+        raise ModelError(
+            f"{graph.path} has more than 2 GiB of weights, which cannot be compressed",
+            hint="compress a smaller model; toolchain.load and toolchain.save take this one as it is",
+        )
+    return graph
 
 
 def _check_ports(graph: Graph) -> None:
