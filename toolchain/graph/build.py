@@ -10,7 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from toolchain.errors import ModelError
-from toolchain.graph.constants import Constant, constant_of
+from toolchain.graph.constants import Constant, check_constant, constant_of
 from toolchain.graph.external import Source
 from toolchain.graph.functions import FunctionKey, check_calls, function_key, instantiate, is_constant
 from toolchain.graph.initializers import Initializers
@@ -163,7 +163,7 @@ class _Builder:
                 bodies = [self._body(graph, own, f"{prefix}/{k}", scope) for k, (graph, own) in enumerate(pairs)]
                 attributes[attribute.name] = bodies
             else:
-                attributes[attribute.name] = _attribute(attribute)
+                attributes[attribute.name] = _read_attribute(attribute, f"{proto.op_type} node {name!r}")
         return Node(
             name=name,
             op=proto.op_type,
@@ -249,6 +249,15 @@ def _schema(op: str, version: int, domain: str) -> onnx.defs.OpSchema | None:
         return onnx.defs.get_schema(op, version, domain)
     except onnx.defs.SchemaError:
         return None  # an operator outside the standard: its own attributes are all that is known
+
+
+def _read_attribute(proto: onnx.AttributeProto, where: str) -> Attribute:
+    if proto.HasField("t"):
+        check_constant(f"{proto.name} of {where}", proto.t)
+    try:
+        return _attribute(proto)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"attribute {proto.name!r} of {where} cannot be read: {error}") from error
 
 
 def _attribute(proto: onnx.AttributeProto) -> Attribute:

@@ -85,8 +85,10 @@ def instantiate(function: onnx.FunctionProto, call: onnx.NodeProto, prefix: str)
     ``domain.function/name``.
 
     Raises:
-        ModelError: the call has more inputs or outputs than the function.
+        ModelError: the call has more inputs or outputs than the function, or a constant inside has no value.
     """
+    if any(is_constant(node) and not (node.attribute and node.output) for node in function.node):
+        raise ModelError(f"function {function.name!r} has a Constant node without a value or without an output")
     if len(call.input) > len(function.input) or len(call.output) > len(function.output):
         raise ModelError(f"{call.op_type} node {prefix!r} has more inputs or outputs than the function that it calls")
     shared = [node.output[0] for node in function.node if is_constant(node) and not node.attribute[0].ref_attr_name]

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from toolchain.errors import ModelError
 from toolchain.graph.build import build_graph
 from toolchain.graph.constants import stored_bytes
+from toolchain.graph.diagnosis import refuse
 from toolchain.graph.external import (
     Source,
     SourceFile,
@@ -56,7 +57,7 @@ def load_graph(source: str | os.PathLike[str] | bytes | onnx.ModelProto, largest
     del data
     if next(_external(proto), None) is not None:
         objection = _objection(_emptied(proto))
-    _refuse(objection, str(path))
+    refuse(proto, objection, str(path))
     source_files = Source(file, _read_external(proto, path, file.size, largest))
     return _graph(proto, str(path), source_files, path)
 
@@ -94,14 +95,14 @@ def _whole(proto: onnx.ModelProto, objection: str, where: str, source: Source | 
             f"tensor {tensor.name!r} of {where} is in an external data file, whose folder is not known",
             hint="give the path of the .onnx file instead",
         )
-    _refuse(objection, where)
+    refuse(proto, objection, where)
     return _graph(proto, where, source)
 
 
 def _graph(proto: onnx.ModelProto, where: str, source: Source | None, path: Path | None = None) -> Graph:
     try:
         return build_graph(proto, path, source)
-    except (ValueError, TypeError, LookupError, OverflowError) as error:  # what onnx raises on damaged tensors
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as error:  # damage that onnx lets pass
         raise ModelError(f"{where} is not a valid ONNX model: {error}", hint=EXPORT_AGAIN) from error
 
 
@@ -180,8 +181,3 @@ def _objection(model: onnx.ModelProto | bytes) -> str:
     except (onnx.checker.ValidationError, ValueError) as error:
         return str(error).strip() or type(error).__name__
     return ""
-
-
-def _refuse(objection: str, where: str) -> None:
-    if objection:
-        raise ModelError(f"{where} is not a valid ONNX model: {objection}")
