@@ -12,13 +12,13 @@ weight decay).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from passes.base import Constraint, Formats, Tensors
-from toolchain.formats import TensorFormat
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,11 @@ class Admm:
         z: the projected copy of every target, by name.
         u: the scaled dual of every target.
         rho: the penalty that ``u`` is scaled by.
-        formats: the set's choice at the last update.
     """
 
     z: dict[str, Tensor]
     u: dict[str, Tensor]
     rho: float = 0.0
-    formats: dict[str, TensorFormat] = field(default_factory=dict)
 
     @classmethod
     @torch.no_grad()
@@ -53,8 +51,17 @@ class Admm:
         return cls(
             z={name: formats[name].project(weight.detach()) for name, weight in weights.items()},
             u={name: torch.zeros_like(weight) for name, weight in weights.items()},
-            formats=formats,
         )
+
+    def state(self) -> dict[str, Any]:
+        """Return everything as a checkpoint holds it."""
+        return {"z": dict(self.z), "u": dict(self.u), "rho": self.rho}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> "Admm":
+        """Return what ``state`` was made of, on ``device``."""
+        z, u = ({name: value.to(device) for name, value in state[key].items()} for key in ("z", "u"))
+        return cls(z, u, state["rho"])
 
     @torch.no_grad()
     def pull(self, weights: Mapping[str, Tensor], strength: float) -> None:
@@ -74,11 +81,11 @@ class Admm:
             dual.mul_(min(1.0, self.rho / max(rho, 1e-12)))
         self.rho = rho
         shifted = {name: weight + self.u[name] for name, weight in weights.items()}
-        self.formats = constraint.fit(shifted, fixed, curvature)
+        formats = constraint.fit(shifted, fixed, curvature)
         primal = dual_change = 0.0
         count = 0
         for name, weight in weights.items():
-            previous, self.z[name] = self.z[name], self.formats[name].project(shifted[name])
+            previous, self.z[name] = self.z[name], formats[name].project(shifted[name])
             self.u[name] = shifted.pop(name) - self.z[name]
             primal += float((weight - self.z[name]).square().sum())
             dual_change += float((self.z[name] - previous).square().sum())

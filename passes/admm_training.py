@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from passes.admm import Admm, Residuals
 from passes.base import Constraint
-from passes.training import LogEntry, Stage
+from passes.snapshot import Snapshot
+from passes.training import LogEntry, Stage, State
 from toolchain.formats import TensorFormat
 from toolchain.module import OnnxModule
 
@@ -62,7 +63,7 @@ class AdmmStage(Stage):
     weights: dict[str, nn.Parameter] = field(init=False)
     admm: Admm = field(init=False)
     residuals: Residuals = field(default_factory=lambda: Residuals(0.0, 0.0))
-    curvature: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: torch.optim.Adam | None = None
 
     def __post_init__(self) -> None:
         """Start ADMM at the weights as they are; what earlier passes masked stays masked."""
@@ -71,7 +72,7 @@ class AdmmStage(Stage):
         self.fixed = {name: self.module.formats[name] for name in self.names if name in self.module.formats}
         masks = {name: earlier.mask for name, earlier in self.module.formats.items() if name in every}
         self.frozen = {every[name]: mask for name, mask in masks.items() if mask is not None}
-        self.admm = Admm.start(self.weights, self.constraint_at(0.0), self.fixed, self.curvature)
+        self.admm = Admm.start(self.weights, self.constraint_at(0.0), self.fixed, {})
         self.kept = self._count()
 
     def parameters(self) -> list[Tensor]:
@@ -86,38 +87,43 @@ class AdmmStage(Stage):
 
     def after_step(self, step: int, done: float, optimizer: torch.optim.Adam) -> None:
         """Pull towards Z; every few steps update Z and U."""
+        self.optimizer = optimizer
         rho = self.penalty.strength(done)
         self.admm.pull(self.weights, rho)
         if step % self.penalty.update_every == 0:
-            # Adam's second moment is the mean squared gradient: a diagonal estimate of the Fisher information.
-            # A weight that no output depends on has none, and is worth nothing.
-            state = optimizer.state
-            self.curvature = {
-                name: state[weight]["exp_avg_sq"] if weight in state else torch.zeros_like(weight)
-                for name, weight in self.weights.items()
-            }
             constraint = self.constraint_at(self.penalty.tightening(done))
-            self.residuals = self.admm.update(self.weights, constraint, self.fixed, self.curvature, rho)
+            self.residuals = self.admm.update(self.weights, constraint, self.fixed, self._curvature(), rho)
             self.kept = self._count()
+
+    def _curvature(self) -> dict[str, Tensor]:
+        """Return Adam's second moments; nothing before the first step.
+
+        They are the mean squared gradients: a diagonal estimate of the Fisher information. A weight that no output
+        depends on has none, and is worth nothing.
+        """
+        if self.optimizer is None:
+            return {}
+        state = self.optimizer.state
+        return {
+            name: state[weight]["exp_avg_sq"] if weight in state else torch.zeros_like(weight)
+            for name, weight in self.weights.items()
+        }
 
     @contextmanager
     def feasible(self, done: float) -> Iterator[bool]:
         """Project the weights for the time of the context; they may be kept once the set is at its target."""
-        saved = {key: value.clone() for key, value in self.module.state_dict().items()}
-        formats = dict(self.module.formats)
+        saved = Snapshot.of(self.module)
         with torch.no_grad():
             # The support is the one that ADMM has settled on, W + U; the values are those that were trained.
             shifted = {name: weight + self.admm.u[name] for name, weight in self.weights.items()}
-            chosen = self.constraint_at(self.penalty.tightening(done)).fit(shifted, self.fixed, self.curvature)
+            chosen = self.constraint_at(self.penalty.tightening(done)).fit(shifted, self.fixed, self._curvature())
             for name, weight in self.weights.items():
                 weight.copy_(chosen[name].project(weight))
         self.module.formats.update(chosen)
         try:
             yield done >= self.penalty.settled
         finally:
-            self.module.load_state_dict(saved)
-            self.module.formats.clear()
-            self.module.formats.update(formats)
+            saved.restore(self.module)
 
     def _count(self) -> int:
         return sum(int(torch.count_nonzero(z)) for z in self.admm.z.values())
@@ -125,3 +131,14 @@ class AdmmStage(Stage):
     def figures(self) -> LogEntry:
         """Return the kept weights and the residuals."""
         return {"kept": self.kept, "primal": self.residuals.primal, "dual": self.residuals.dual}
+
+    def state(self) -> State:
+        """Return the split variables and what ``figures`` shows."""
+        residuals = {"primal": self.residuals.primal, "dual": self.residuals.dual}
+        return {"admm": self.admm.state(), "kept": self.kept, "residuals": residuals}
+
+    def restore(self, state: State, optimizer: torch.optim.Adam) -> None:
+        """Go on from a state."""
+        self.admm = Admm.from_state(state["admm"], self.module.device)
+        self.kept, self.residuals = state["kept"], Residuals(**state["residuals"])
+        self.optimizer = optimizer

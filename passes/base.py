@@ -11,6 +11,7 @@ from toolchain.formats import TensorFormat
 
 if TYPE_CHECKING:
     from passes.allowance import Allowance
+    from passes.phase import Phase
     from passes.trainer import Trainer
 
 Tensors = Mapping[str, Tensor]
@@ -52,10 +53,20 @@ class PassResult:
 class Pass(ABC):
     """Changes the weights and formats of a model; its options are its fields."""
 
+    @property
     @abstractmethod
-    def run(self, trainer: "Trainer", allowance: "Allowance") -> PassResult:
-        """Change ``trainer.module`` in place, training no longer than the allowance.
+    def names(self) -> tuple[str, ...]:
+        """The tensors whose format it sets."""
+
+    @abstractmethod
+    def phases(self) -> "tuple[Phase, ...]":
+        """Return what it does, in order.
 
         Formats change on the pass's targets alone, what earlier passes fixed stays, and every weight lies in its format
         afterwards.
         """
+
+    def run(self, trainer: "Trainer", allowance: "Allowance") -> PassResult:
+        """Change ``trainer.module`` in place, training no longer than the allowance."""
+        logs = [phase.run(trainer, allowance.share(phase.share)) for phase in self.phases()]
+        return PassResult(self.names, tuple(entry for log in logs for entry in log))

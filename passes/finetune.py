@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from passes.base import Constraint
-from passes.training import LogEntry, Stage
+from passes.training import LogEntry, Stage, State
 from toolchain.module import OnnxModule
 
 
@@ -77,3 +77,14 @@ class FinetuneStage(Stage):
     def figures(self) -> LogEntry:
         """Return how many weights of the tensors that have a format are not zero."""
         return {"kept": self.kept}
+
+    def state(self) -> State:
+        """Return the latent weights and what ``figures`` shows."""
+        return {"latent": {name: latent.detach() for name, latent in self.latent.items()}, "kept": self.kept}
+
+    @torch.no_grad()
+    def restore(self, state: State, optimizer: torch.optim.Adam) -> None:  # noqa: ARG002 - Stage's signature
+        """Put the latent weights back; the module's lie in their formats already."""
+        for name, latent in self.latent.items():
+            latent.copy_(state["latent"][name])
+        self.kept = state["kept"]

@@ -1,15 +1,16 @@
 """Pruning: ADMM towards a tightening cardinality constraint, then training of the survivors."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from passes.admm_training import AdmmStage, Penalty
-from passes.allowance import Allowance
-from passes.base import Pass, PassResult
+from passes.base import Pass
 from passes.constraints import Budget, TopK, progressive
 from passes.finetune import FinetuneStage
+from passes.phase import Phase
 from passes.projection import project_onto
 from passes.trainer import Trainer
-from passes.training import train
+from toolchain.module import OnnxModule
 
 
 @dataclass(frozen=True)
@@ -35,21 +36,24 @@ class Prune(Pass):
         """The tensors that are pruned."""
         return tuple(name for budget in self.budgets for name in budget.names)
 
-    def run(self, trainer: Trainer, allowance: Allowance) -> PassResult:
-        """Prune ``trainer.module`` in place; its formats get masks with exactly the asked counts."""
-        if allowance.is_empty:
-            project_onto(trainer.module, self.names, TopK(self.budgets, "lamp"))
-            trainer.settle()
-            return PassResult(self.names)
-        weights = trainer.module.weights()
+    def phases(self) -> tuple[Phase, ...]:
+        """Return ADMM, after which the formats have masks with exactly the asked counts, and training inside those."""
+        return (
+            Phase("prune", self.admm_share, self._admm, self._project),
+            Phase("train survivors", 1 - self.admm_share, partial(FinetuneStage, "train survivors")),
+        )
+
+    def _admm(self, module: OnnxModule) -> AdmmStage:
+        weights = module.weights()
         sizes = {name: weights[name].numel() for name in self.names}
-        stage = AdmmStage(
+        return AdmmStage(
             "prune",
-            trainer.module,
+            module,
             self.names,
             lambda done: TopK(progressive(self.budgets, sizes, self.start, done), self.score),
             self.penalty,
         )
-        log = train(trainer, stage, allowance.share(self.admm_share))
-        log += train(trainer, FinetuneStage("train survivors", trainer.module), allowance.share(1 - self.admm_share))
-        return PassResult(self.names, log=tuple(log))
+
+    def _project(self, trainer: Trainer) -> None:
+        project_onto(trainer.module, self.names, TopK(self.budgets, "lamp"))
+        trainer.settle()

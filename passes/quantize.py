@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from passes.admm_training import AdmmStage, Penalty
-from passes.allowance import Allowance
-from passes.base import Pass, PassResult
+from passes.base import Pass
 from passes.constraints import Levels, LevelTarget
+from passes.phase import Phase
 from passes.projection import project_onto
 from passes.trainer import Trainer
-from passes.training import train
+from toolchain.module import OnnxModule
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,22 @@ class Quantize(Pass):
     penalty: Penalty
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors that are quantized."""
+        return tuple(self.targets)
+
+    @property
     def constraint(self) -> Levels:
         """The set that the weights must lie in."""
         return Levels(self.targets)
 
-    def run(self, trainer: Trainer, allowance: Allowance) -> PassResult:
-        """Quantize ``trainer.module`` in place; its formats get grids."""
-        names = tuple(self.targets)
-        if allowance.is_empty:
-            project_onto(trainer.module, names, self.constraint)
-            trainer.settle()
-            return PassResult(names)
-        stage = AdmmStage("quantize", trainer.module, names, lambda _: self.constraint, self.penalty)
-        return PassResult(names, log=tuple(train(trainer, stage, allowance)))
+    def phases(self) -> tuple[Phase, ...]:
+        """Return ADMM, after which the formats have grids."""
+        return (Phase("quantize", 1.0, self._admm, self._project),)
+
+    def _admm(self, module: OnnxModule) -> AdmmStage:
+        return AdmmStage("quantize", module, self.names, lambda _: self.constraint, self.penalty)
+
+    def _project(self, trainer: Trainer) -> None:
+        project_onto(trainer.module, self.names, self.constraint)
+        trainer.settle()

@@ -1,18 +1,18 @@
 """What the training passes of a run share: the models, the data, the judgement of a state."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from calibration.data import Batch, Dataset
-from passes.augment import shift_images
+from passes.batches import Batches
 from passes.normalization import normalizations, reestimate_normalization
 from passes.objective import Objective, correct
-from toolchain.formats import TensorFormat
+from passes.snapshot import Snapshot
 from toolchain.module import OnnxModule
 from toolchain.progress import Progress
 
@@ -34,22 +34,28 @@ class Score:
 
 @dataclass
 class Best:
-    """The best state that a phase has seen: values of the module's tensors, its formats, its score."""
+    """The best state of the module that a phase has seen, and its score."""
 
     score: Score
-    state: dict[str, Tensor]
-    formats: dict[str, TensorFormat]
+    snapshot: Snapshot
 
     @classmethod
     def of(cls, module: OnnxModule, score: Score) -> "Best":
         """Return a copy of the module's state."""
-        return cls(score, {key: value.clone() for key, value in module.state_dict().items()}, dict(module.formats))
+        return cls(score, Snapshot.of(module))
 
     def restore(self, module: OnnxModule) -> None:
         """Put the state back into the module."""
-        module.load_state_dict(self.state)
-        module.formats.clear()
-        module.formats.update(self.formats)
+        self.snapshot.restore(module)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything as a checkpoint holds it."""
+        return {"accuracy": self.score.accuracy, "loss": self.score.loss, "snapshot": self.snapshot.state()}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> "Best":
+        """Return what ``state`` was made of, on ``device``."""
+        return cls(Score(state["accuracy"], state["loss"]), Snapshot.from_state(state["snapshot"], device))
 
 
 @dataclass
@@ -90,15 +96,11 @@ class Trainer:
         """How many samples the model insists on at a time; a batch is then made of several portions."""
         return self.module.graph.batch_size
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield training batches for ever, every sample at most once per epoch."""
+    def batches(self) -> Batches:
+        """Return training batches for ever, every sample at most once per epoch."""
         portion = self.portion or 1
         size = max(portion, min(self.batch_size, len(self.data)) // portion * portion)
-        while True:
-            order = self.rng.permutation(len(self.data))
-            for start in range(0, len(order) - size + 1, size):
-                batch = self.data.batch(order[start : start + size])
-                yield shift_images(batch, self.rng) if self.augment else batch
+        return Batches(self.data, size, self.augment, self.rng)
 
     @property
     def steps_per_epoch(self) -> int:

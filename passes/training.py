@@ -3,15 +3,18 @@
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import NoReturn
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from calibration.data import Batch
 from passes.allowance import Allowance
-from passes.trainer import Best, Score, Trainer
+from passes.batches import Batches
+from passes.trainer import Best, Trainer
 from toolchain.errors import TrainingError
 
 EVALUATIONS = 12  # interim evaluations per phase, at most
@@ -19,6 +22,12 @@ EVALUATION_SHARE = 0.2  # of the training between two evaluations that an evalua
 WARM_UP = 0.1  # of a phase, in which the learning rate rises
 
 LogEntry = dict[str, float | int | str]
+State = dict[str, Any]  # a tree of tensors and JSON values, as a checkpoint holds it
+Keep = Callable[[Callable[[], State]], None]  # is offered the state after every step, and asks for it when it wants it
+
+
+def nothing(_: object) -> None:
+    """Do nothing."""
 
 
 class Stage(ABC):
@@ -50,41 +59,172 @@ class Stage(ABC):
     def figures(self) -> LogEntry:
         """Return interim figures for progress and the report."""
 
+    @abstractmethod
+    def state(self) -> State:
+        """Return what the stage holds beside the module and the optimizer's state."""
 
-def train(trainer: Trainer, stage: Stage, allowance: Allowance) -> list[LogEntry]:
+    @abstractmethod
+    def restore(self, state: State, optimizer: torch.optim.Adam) -> None:
+        """Go on from a state; module and optimizer are back in theirs, and the stage was made from that module."""
+
+
+@dataclass
+class Training:
+    """A phase under way: everything that decides how it goes on.
+
+    Attributes:
+        trainer: the models, the data, the judgement.
+        stage: what this kind of training adds.
+        allowance: how long it may take.
+        optimizer: Adam over the stage's parameters.
+        batches: what it trains on.
+        started: ``time.monotonic()`` less the time that it has taken so far.
+        step: optimizer steps so far.
+        average: running average of the loss.
+        evaluated: step and progress of the last evaluation.
+        best: the best feasible state seen; None before the first evaluation.
+        log: one entry per evaluation.
+    """
+
+    trainer: Trainer
+    stage: Stage
+    allowance: Allowance
+    optimizer: torch.optim.Adam = field(init=False)
+    batches: Batches = field(init=False)
+    started: float = field(default_factory=time.monotonic)
+    step: int = 0
+    average: float = 0.0
+    evaluated: tuple[int, float] = (0, 0.0)
+    best: Best | None = None
+    log: list[LogEntry] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Begin at step 0."""
+        self.optimizer = torch.optim.Adam(self.stage.parameters(), self.trainer.learning_rate)
+        self.batches = self.trainer.batches()
+
+    def done(self) -> float:
+        """Return the progress in 0..1."""
+        return self.allowance.done(self.step, time.monotonic() - self.started)
+
+    def is_due(self, done: float) -> bool:
+        """Return whether to evaluate: at the start, at the end, and as often between as its cost allows.
+
+        A step costs its samples four times (forward, backward twice that, teacher), an evaluation its own once.
+        """
+        if self.step == 0 or done >= 1:
+            return True
+        cost = len(self.trainer.selection) / (4 * self.trainer.batch_size)
+        steps, advance = self.step - self.evaluated[0], done - self.evaluated[1]
+        return advance >= 1 / EVALUATIONS and cost <= EVALUATION_SHARE * steps
+
+    def evaluate(self, done: float) -> None:
+        """Judge the feasible point, and keep it if it is the best.
+
+        Raises:
+            TrainingError: its loss is not finite.
+        """
+        self.evaluated = self.step, done
+        # At the start the target's own projection is judged, so that training never ends worse than no training.
+        with self.stage.feasible(done if self.step else 1.0) as keep:
+            score = self.trainer.settle() if keep else self.trainer.evaluate()
+            if keep and math.isfinite(score.loss) and (self.best is None or score.better_than(self.best.score)):
+                self.best = Best.of(self.trainer.module, score)
+        entry: LogEntry = {"phase": self.stage.name, "step": self.step, "done": done, "loss": self.average}
+        entry |= {"selection_loss": score.loss, **self.stage.figures()}
+        if score.accuracy is not None:
+            entry["selection_accuracy"] = score.accuracy
+        self.log.append(entry)
+        if not math.isfinite(score.loss):
+            self.stop()
+
+    def advance(self, done: float) -> None:
+        """Take one optimizer step.
+
+        Raises:
+            TrainingError: the loss or its gradient is not finite.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.trainer.learning_rate * learning_rate_at(done)
+        loss = _step(self.trainer, self.stage, self.optimizer, next(self.batches))
+        if not math.isfinite(loss):
+            self.stop()
+        self.average = loss if self.step == 0 else 0.98 * self.average + 0.02 * loss
+        self.stage.after_step(self.step, done, self.optimizer)
+        self.step += 1
+        self.trainer.progress.update(done, {"loss": self.average, **_accuracy(self.log), **self.stage.figures()})
+
+    def stop(self) -> NoReturn:
+        """Put the best feasible state back, if there is one, and raise the error that says what overflowed."""
+        values = self.trainer.module.state_dict().values()
+        finite = all(bool(torch.isfinite(tensor).all()) for tensor in values)
+        cause = "an output or a gradient of the model overflowed" if finite else "the weights overflowed"
+        if self.best is not None:
+            self.best.restore(self.trainer.module)
+        raise TrainingError(
+            f"the loss or its gradient became NaN or infinite in phase {self.stage.name!r} at step {self.step}; "
+            f"{cause}",
+            hint=f"lower [train] learning_rate in a recipe (it was {self.trainer.learning_rate:g}), and check the "
+            "data's scale (--mean, --std, --scale)",
+        )
+
+    def state(self) -> State:
+        """Return everything beside the module, the generators and the data."""
+        return {
+            "elapsed": time.monotonic() - self.started,
+            "step": self.step,
+            "average": self.average,
+            "evaluated": list(self.evaluated),
+            "best": None if self.best is None else self.best.state(),
+            "log": self.log,
+            "optimizer": self.optimizer.state_dict()["state"],
+            "batches": self.batches.state(),
+            "stage": self.stage.state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a state; the module is back in its own, and the stage was made from it."""
+        self.started = time.monotonic() - state["elapsed"]
+        self.step, self.average, self.log = state["step"], state["average"], state["log"]
+        self.evaluated = (state["evaluated"][0], state["evaluated"][1])
+        self.best = None if state["best"] is None else Best.from_state(state["best"], self.trainer.module.device)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
+        self.batches.restore(state["batches"])
+        self.stage.restore(state["stage"], self.optimizer)
+
+
+def train(
+    trainer: Trainer, stage: Stage, allowance: Allowance, saved: State | None = None, keep: Keep = nothing
+) -> list[LogEntry]:
     """Train in ``stage`` for the allowance and leave the module at the best feasible state seen.
+
+    Args:
+        trainer: the models, the data, the judgement.
+        stage: what this kind of training adds.
+        allowance: how long to train.
+        saved: a state of this phase to go on from; the module, the generators and the data are as they were then.
+        keep: is offered the state after every step.
 
     Raises:
         TrainingError: the loss or its gradient is not finite; the module is left at the best feasible state so far, or
             as it was when the phase began.
     """
-    trainer.progress.phase(stage.name, allowance.weight)
-    optimizer = torch.optim.Adam(stage.parameters(), trainer.learning_rate)
-    best: Best | None = None
-    start = Best.of(trainer.module, Score(None, math.inf))
-    log: list[LogEntry] = []
-    started, evaluated, average = time.monotonic(), (0, 0.0), 0.0
-    for step, batch in enumerate(trainer.batches()):
-        done = allowance.done(step, time.monotonic() - started)
-        if step == 0 or done >= 1 or _is_due(trainer, step - evaluated[0], done - evaluated[1]):
-            evaluated = step, done
-            best = _evaluate(trainer, stage, best, log, {"step": step, "done": done, "loss": average})
-            if not math.isfinite(float(log[-1]["selection_loss"])):
-                _stop(trainer, stage, best or start, step)
+    training = Training(trainer, stage, allowance)
+    if saved is not None:
+        training.restore(saved)
+    trainer.progress.phase(stage.name, allowance.weight, training.done() if saved is not None else 0.0)
+    while True:
+        done = training.done()
+        if training.is_due(done):
+            training.evaluate(done)
         if done >= 1:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = trainer.learning_rate * learning_rate_at(done)
-        loss = _step(trainer, stage, optimizer, batch)
-        if not math.isfinite(loss):
-            _stop(trainer, stage, best or start, step)
-        average = loss if step == 0 else 0.98 * average + 0.02 * loss
-        stage.after_step(step, done, optimizer)
-        trainer.progress.update(done, {"loss": average, **_accuracy(log), **stage.figures()})
-    if best is not None:
-        best.restore(trainer.module)
+        training.advance(done)
+        keep(training.state)
+    if training.best is not None:
+        training.best.restore(trainer.module)
     trainer.module.eval()
-    return log
+    return training.log
 
 
 def learning_rate_at(done: float) -> float:
@@ -97,15 +237,6 @@ def learning_rate_at(done: float) -> float:
 def _accuracy(log: list[LogEntry]) -> LogEntry:
     """Return the accuracy that the last evaluation found, where there are labels."""
     return {"accuracy": log[-1]["selection_accuracy"]} if log and "selection_accuracy" in log[-1] else {}
-
-
-def _is_due(trainer: Trainer, steps: int, advance: float) -> bool:
-    """Return whether to evaluate, so many steps and so much progress after the last time.
-
-    A step costs its samples four times (forward, backward twice that, teacher), an evaluation its own once.
-    """
-    cost = len(trainer.selection) / (4 * trainer.batch_size)
-    return advance >= 1 / EVALUATIONS and cost <= EVALUATION_SHARE * steps
 
 
 def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Batch) -> float:
@@ -130,27 +261,3 @@ def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Ba
         return math.nan
     optimizer.step()
     return total
-
-
-def _evaluate(trainer: Trainer, stage: Stage, best: Best | None, log: list[LogEntry], at: LogEntry) -> Best | None:
-    # At the start the target's own projection is judged, so that training never ends worse than no training.
-    with stage.feasible(float(at["done"]) if at["step"] else 1.0) as keep:
-        score = trainer.settle() if keep else trainer.evaluate()
-        if keep and math.isfinite(score.loss) and (best is None or score.better_than(best.score)):
-            best = Best.of(trainer.module, score)
-    entry: LogEntry = {"phase": stage.name, **at, "selection_loss": score.loss, **stage.figures()}
-    if score.accuracy is not None:
-        entry["selection_accuracy"] = score.accuracy
-    log.append(entry)
-    return best
-
-
-def _stop(trainer: Trainer, stage: Stage, last_good: Best, step: int) -> NoReturn:
-    finite = all(bool(torch.isfinite(tensor).all()) for tensor in trainer.module.state_dict().values())
-    cause = "an output or a gradient of the model overflowed" if finite else "the weights overflowed"
-    last_good.restore(trainer.module)
-    raise TrainingError(
-        f"the loss or its gradient became NaN or infinite in phase {stage.name!r} at step {step}; {cause}",
-        hint=f"lower [train] learning_rate in a recipe (it was {trainer.learning_rate:g}), and check the data's scale "
-        "(--mean, --std, --scale)",
-    )

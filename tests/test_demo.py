@@ -20,7 +20,7 @@ class Watcher:
 
     done: list
 
-    def phase(self, name, weight=None):
+    def phase(self, name, weight=None, done=0.0):
         pass
 
     def update(self, done, figures):

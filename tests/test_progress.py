@@ -137,3 +137,20 @@ def test_verbose_gives_lines_for_every_report(capsys):
         progress.phase("load")
         progress.update(0.0, {"loss": 1.0})
     assert "loss 1" in capsys.readouterr().err
+
+
+def test_time_left_of_a_phase_that_goes_on_counts_from_there(now):
+    clock = Clock(now)
+    clock.phase(0.5, done=1.0)
+    clock.phase(0.5, done=0.6)
+    assert clock.phase_left() is None
+    now.seconds += 10
+    clock.update(0.7)
+    assert clock.phase_left() == pytest.approx(30)
+    assert clock.job_left() == pytest.approx(30)
+
+
+def test_a_log_says_how_far_a_phase_is_that_goes_on(now):
+    stream = io.StringIO()
+    PlainProgress(stream, now=now).phase("prune", None, 0.4)
+    assert "prune, 40% done before" in stream.getvalue()

@@ -1,6 +1,7 @@
 """Tensor formats: which values a tensor may take, as a mask, a grid, or both."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,6 +82,22 @@ class TensorFormat:
         if self.mask is not None:
             values = torch.where(self.mask, values, torch.zeros((), dtype=values.dtype, device=values.device))
         return values
+
+    def state(self) -> dict[str, Any]:
+        """Return everything as a checkpoint holds it: tensors and JSON values."""
+        grid = None
+        if self.grid is not None:
+            grid = {"levels": list(self.grid.levels), "scale": self.grid.scale}
+            grid |= {"zero_point": self.grid.zero_point, "axis": self.grid.axis}
+        return {"mask": self.mask, "grid": grid}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> "TensorFormat":
+        """Return the format that ``state`` was made of."""
+        grid = state["grid"]
+        if grid is not None:
+            grid = Grid(tuple(grid["levels"]), grid["scale"], grid["zero_point"], grid["axis"])
+        return cls(state["mask"], grid)
 
     def to(self, device: torch.device) -> "TensorFormat":
         """Return the same format with its tensors on ``device``."""

@@ -18,12 +18,13 @@ Figures = Mapping[str, float | str]
 class Progress(Protocol):
     """What a long job tells whoever watches it. Calls are cheap; a job may make them at every step."""
 
-    def phase(self, name: str, weight: float | None = None) -> None:
+    def phase(self, name: str, weight: float | None = None, done: float = 0.0) -> None:
         """Begin the next phase, which ends the one before.
 
         Args:
             name: what is being done, such as ``"prune"``.
             weight: the expected part of the whole job's time, 0..1; None where nobody knows.
+            done: how far it is already, in a job that was interrupted and goes on.
         """
 
     def update(self, done: float, figures: Figures) -> None:
@@ -41,7 +42,7 @@ class Progress(Protocol):
 class NullProgress:
     """Nobody watches."""
 
-    def phase(self, name: str, weight: float | None = None) -> None:
+    def phase(self, name: str, weight: float | None = None, done: float = 0.0) -> None:
         """Do nothing."""
 
     def update(self, done: float, figures: Figures) -> None:
@@ -54,8 +55,9 @@ class NullProgress:
 class Clock:
     """Time left of the phase, and of the whole job as long as every phase has had a weight.
 
-    Of the phase by proportion: what took ``t`` seconds for the part ``p`` takes ``t * (1 - p) / p`` more. Phases to
-    come take as long per weight as this one, not as those before: loading is no guide to how fast training goes.
+    Of the phase by proportion: what took ``t`` seconds for the part ``p`` takes ``t * (1 - p) / p`` more, where ``p``
+    counts from where the phase began or went on. Phases to come take as long per weight as this one, not as those
+    before: loading is no guide to how fast training goes.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -63,13 +65,13 @@ class Clock:
         self._started = self._phase_started = now()
         self._finished: float | None = 0.0
         self._weight: float | None = 0.0
-        self._done = 0.0
+        self._done = self._from = 0.0
 
-    def phase(self, weight: float | None) -> None:
-        """Begin a phase that is the part ``weight`` of the job."""
+    def phase(self, weight: float | None, done: float = 0.0) -> None:
+        """Begin a phase that is the part ``weight`` of the job, or go on with it where it is ``done``."""
         known = self._finished is not None and self._weight is not None and weight is not None
         self._finished = (self._finished or 0.0) + (self._weight or 0.0) if known else None
-        self._weight, self._done, self._phase_started = weight, 0.0, self._now()
+        self._weight, self._done, self._from, self._phase_started = weight, done, done, self._now()
 
     def update(self, done: float) -> None:
         """Note that the part ``done`` of the phase is behind us."""
@@ -85,15 +87,21 @@ class Clock:
 
     def phase_left(self) -> float | None:
         """Return the seconds that the phase still takes; None at its very beginning."""
-        return _proportion(self.phase_elapsed(), self._done)
+        whole = self._phase_whole()
+        return None if whole is None else whole * (1 - self._done)
 
     def job_left(self) -> float | None:
         """Return the seconds that the whole job still takes; None where that is not known."""
-        left = self.phase_left()
-        if self._finished is None or not self._weight or left is None:
+        whole = self._phase_whole()
+        if self._finished is None or not self._weight or whole is None:
             return None
         to_come = max(0.0, 1 - self._finished - self._weight)
-        return left + (self.phase_elapsed() + left) * to_come / self._weight
+        return whole * (1 - self._done + to_come / self._weight)
+
+    def _phase_whole(self) -> float | None:
+        """Return the seconds that the phase takes from 0 to 1; None before it has moved."""
+        moved = self._done - self._from
+        return self.phase_elapsed() / moved if moved > 0 else None
 
 
 class PlainProgress:
@@ -105,11 +113,11 @@ class PlainProgress:
         self._name = ""
         self._last_line = now()
 
-    def phase(self, name: str, weight: float | None = None) -> None:
-        """Print the phase's name."""
-        self._clock.phase(weight)
+    def phase(self, name: str, weight: float | None = None, done: float = 0.0) -> None:
+        """Print the phase's name, and how far it is where it goes on."""
+        self._clock.phase(weight, done)
         self._name = name
-        self._print(name)
+        self._print(f"{name}, {done:.0%} done before" if done else name)
 
     def update(self, done: float, figures: Figures) -> None:
         """Print how far the phase is, unless the last line is younger than the interval."""
@@ -157,11 +165,12 @@ class TerminalProgress:
         self._clock = Clock()
         self._task: TaskID | None = None
 
-    def phase(self, name: str, weight: float | None = None) -> None:
+    def phase(self, name: str, weight: float | None = None, done: float = 0.0) -> None:
         """Finish the last bar and begin the next."""
         self.finish()
-        self._clock.phase(weight)
+        self._clock.phase(weight, done)
         self._task = self._bars.add_task(name, total=1.0, left="")
+        self._bars.update(self._task, completed=done)
 
     def update(self, done: float, figures: Figures) -> None:
         """Move the bar and show the figures."""
@@ -229,7 +238,3 @@ def _figure(value: float | str) -> str:
     if isinstance(value, str):
         return value
     return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _proportion(elapsed: float, done: float) -> float | None:
-    return elapsed * (1 - done) / done if done > 0 else None

@@ -1,0 +1,48 @@
+"""The order in which training sees its samples."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from calibration.data import Batch, Dataset
+from passes.augment import shift_images
+
+
+@dataclass
+class Batches(Iterator[Batch]):
+    """Training batches for ever, every sample at most once per epoch.
+
+    Attributes:
+        data: what is drawn from.
+        size: samples per batch, at most as many as there are.
+        augment: whether images are shifted.
+        rng: draws the order of every epoch, and shifts.
+        order: the samples of this epoch, ``[len(data)]``.
+        position: the first of ``order`` that is not drawn yet.
+    """
+
+    data: Dataset
+    size: int
+    augment: bool
+    rng: np.random.Generator
+    order: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    position: int = 0
+
+    def __next__(self) -> Batch:
+        """Return the next batch; a rest that fills none is left out."""
+        if self.position + self.size > len(self.order):
+            self.order, self.position = self.rng.permutation(len(self.data)), 0
+        start, self.position = self.position, self.position + self.size
+        batch = self.data.batch(self.order[start : self.position])
+        return shift_images(batch, self.rng) if self.augment else batch
+
+    def state(self) -> dict[str, Any]:
+        """Return where in the epoch this is; the generator is shared, so it is not part of it."""
+        return {"order": torch.from_numpy(self.order), "position": self.position}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.order, self.position = state["order"].numpy(), state["position"]
