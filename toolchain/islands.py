@@ -13,6 +13,7 @@ from torch import Tensor
 from toolchain.errors import ModelError
 from toolchain.graph import Node
 from toolchain.ops import to_tensor
+from toolchain.ops.dtypes import to_numpy
 
 # What flows between nodes: a tensor, an array of strings, a list (a sequence), a dictionary (a map), None (left out).
 Content = Tensor | np.ndarray | list["Content"] | dict[object, object] | None
@@ -127,7 +128,7 @@ def _to_runtime(value: Content) -> object:
     if isinstance(value, Tensor):
         if value.dtype == torch.bfloat16:
             raise ModelError("ONNX Runtime takes no bfloat16 values from Python")
-        return value.detach().cpu().numpy()
+        return to_numpy(value.detach().cpu())
     if isinstance(value, list):
         return [_to_runtime(item) for item in value]
     return value
