@@ -28,6 +28,10 @@ class TrainingError(ToolchainError):
     """Training met a value from which it cannot go on."""
 
 
+class CheckpointError(ToolchainError):
+    """The checkpoint is damaged, or of another run."""
+
+
 class ExportError(ToolchainError):
     """The compressed file cannot be written, or ONNX Runtime disagrees with it."""
 
