@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     ("toolchain.errors", "toolchain.formats", "toolchain.progress"),
     ("toolchain.graph",),
+    ("toolchain.grouping", "toolchain.structures"),
     ("toolchain.ops",),
     ("toolchain.expansion", "toolchain.islands", "toolchain.step"),
     ("toolchain.fusion",),

@@ -1,6 +1,8 @@
 """Constraint sets, one family per file."""
 
+from passes.constraints.budget import Budget, progressive
 from passes.constraints.levels import Levels, LevelTarget, levels_for
-from passes.constraints.sparsity import SCORES, Budget, TopK, progressive
+from passes.constraints.scores import SCORES
+from passes.constraints.sparsity import TopK
 
 __all__ = ["SCORES", "Budget", "LevelTarget", "Levels", "TopK", "levels_for", "progressive"]

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passes.constraints.sparsity import SCORES, Budget, TopK, keep_largest, progressive
+from passes.constraints import SCORES, Budget, TopK, progressive
+from passes.constraints.largest import keep_largest
 from toolchain.formats import TensorFormat
 
 SHAPES = st.lists(st.integers(1, 12), min_size=1, max_size=4)

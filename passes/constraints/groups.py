@@ -1,0 +1,124 @@
+"""Gathered groups: every group of output channels keeps input channels of its own.
+
+A layer of this structure runs as a Gather of channels and a smaller grouped convolution or batched product, local to
+the layer. Which outputs share a group is part of the choice: outputs that need the same inputs belong together.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from passes.constraints.blocks import layout_of
+from passes.constraints.scores import Target
+from passes.constraints.stacks import from_stack, to_stack
+from passes.constraints.units import Units, keep_units
+from toolchain.grouping import find_groups
+from toolchain.structures import Structure, channel_step, group_count
+
+ROUNDS = 6  # of alternating supports and groups; the energy that is kept hardly grows after four
+
+
+def keep_groups(targets: Sequence[Target], kept: int, structure: Structure) -> list[Tensor]:
+    """Return masks that keep in every group of outputs the input channels of largest energy.
+
+    All groups of a tensor keep equally many channels, in steps that fill the runtime's kernels. Given who is in which
+    group, that is the projection for one tensor; over tensors, steps are taken by energy per weight, so that a tensor
+    whose channels are worth more keeps more of them. The last step may be kept in part.
+    """
+    density = kept / sum(target.alive.numel() for target in targets)
+    return keep_units([_cut(target, density, structure.sizes[0]) for target in targets], kept)
+
+
+def _cut(target: Target, density: float, multiple: int) -> Units:
+    """Return the tensor cut into steps of equally many channels for every group, the best first."""
+    layout = layout_of(target)
+    _, outputs, inputs, positions = layout.stack
+    energy = to_stack(target.energy, layout)[0].sum(2).contiguous()
+    count, step = group_count(layout), channel_step(inputs, multiple)
+    group = assign_groups(energy, count, max(step, round(inputs * density / step) * step))
+    sums = energy.new_zeros(count, inputs).index_add_(0, group, energy)
+    order = sums.argsort(dim=1, descending=True, stable=True)
+    ranks = torch.empty_like(order).scatter_(1, order, torch.arange(inputs, device=order.device).expand_as(order))
+    channel = group[:, None] * inputs + torch.arange(inputs, device=group.device)
+    shape = (1, outputs, inputs, positions)
+    steps = from_stack((ranks // step)[group][None, :, :, None].expand(shape), layout)
+    channels = from_stack(channel[None, :, :, None].expand(shape), layout)
+    return Units(target, steps, -(-inputs // step), Units(target, channels, count * inputs))
+
+
+def assign_groups(energy: Tensor, count: int, kept: int) -> Tensor:
+    """Return the group of every output, int64 ``[outputs]``, so that ``kept`` channels per group hold most energy.
+
+    Alternates, as k-means does, the channels that are best for a group's outputs and the groups that are best for an
+    output, groups being equally large; from neighbouring outputs, and from outputs that are least alike. Outputs that
+    are in groups already stay there.
+
+    Args:
+        energy: ``[outputs, inputs]``.
+        count: of groups; divides the outputs.
+        kept: channels per group.
+    """
+    if (found := find_groups(energy > 0, count)) is not None:
+        return found
+    outputs = len(energy)
+    neighbours = torch.arange(outputs, device=energy.device) // (outputs // count)
+    if count == 1:
+        return neighbours
+    best, most = neighbours, -1.0
+    for start in (neighbours, fill_groups(energy @ _unlike(energy, count, kept).T)):
+        group, before = start, -1.0
+        for _ in range(ROUNDS):
+            supports, held = _supports(energy, group, count, kept)
+            if held > most:
+                best, most = group, held
+            if held <= before:
+                break
+            before, group = held, fill_groups(energy @ supports.T)
+    return best
+
+
+def _supports(energy: Tensor, group: Tensor, count: int, kept: int) -> tuple[Tensor, float]:
+    """Return the best channels of every group, 0 or 1, ``[count, inputs]``, and the energy that they hold."""
+    sums = energy.new_zeros(count, energy.shape[1]).index_add_(0, group, energy)
+    supports = _largest(sums, kept)
+    return supports, float((sums * supports).sum(dtype=torch.float64))
+
+
+def _largest(values: Tensor, kept: int) -> Tensor:
+    best = values.argsort(dim=1, descending=True, stable=True)[:, :kept]
+    return torch.zeros_like(values).scatter_(1, best, 1.0)
+
+
+def _unlike(energy: Tensor, count: int, kept: int) -> Tensor:
+    """Return the best channels of ``count`` outputs, each of which the earlier ones serve worst."""
+    total = energy.sum(1)
+    chosen = [_largest(energy[total.argmax()][None], kept)]
+    served = energy @ chosen[0][0]
+    while len(chosen) < count:
+        chosen.append(_largest(energy[(total - served).argmax()][None], kept))
+        served = torch.maximum(served, energy @ chosen[-1][0])
+    return torch.cat(chosen)
+
+
+def fill_groups(worth: Tensor) -> Tensor:
+    """Return a group for every output by its worth there, ``[outputs, groups]``; all groups get equally many.
+
+    In every round each output that is still free asks for its best group that has room, and each group takes those
+    that would lose most by going elsewhere.
+    """
+    outputs, count = worth.shape
+    room = torch.full((count,), outputs // count, device=worth.device)
+    group = torch.full((outputs,), -1, device=worth.device)
+    while bool((group < 0).any()):
+        free = (group < 0).nonzero().flatten()
+        open_worth = worth[free].masked_fill(room == 0, -torch.inf)
+        best, wanted = open_worth.max(1)
+        other = open_worth.scatter(1, wanted[:, None], -torch.inf).amax(1)
+        loss = torch.where(torch.isinf(other), torch.inf, best - other)
+        for index in range(count):
+            asking = free[wanted == index]
+            taken = asking[loss[wanted == index].argsort(descending=True, stable=True)[: int(room[index])]]
+            group[taken] = index
+            room[index] -= len(taken)
+    return group

@@ -1,0 +1,71 @@
+"""What a weight is worth: the error of removing it, weighed by what is known of the loss."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from toolchain.graph.layout import Layout
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One tensor of a budget, as a set sees it.
+
+    Attributes:
+        energy: what removing each weight costs, its square times its curvature; the tensor's shape, 0 where dead.
+        alive: bool, the tensor's shape: what earlier passes left.
+        relative: whether a cost counts as a part of what costs as much or more in its tensor: LAMP, so that no layer
+            vanishes.
+        layout: what its dimensions are; None where nobody asks.
+    """
+
+    energy: Tensor
+    alive: Tensor
+    relative: bool
+    layout: Layout | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """How weights are compared over tensors.
+
+    Attributes:
+        energy: of a weight and the curvature, where known.
+        relative: as of ``Target``, by whether the curvature is known.
+    """
+
+    energy: Callable[[Tensor, Tensor | None], Tensor]
+    relative: Callable[[Tensor | None], bool]
+
+
+def _squared(weight: Tensor, _curvature: Tensor | None) -> Tensor:
+    return weight.square()
+
+
+def _curved(weight: Tensor, curvature: Tensor | None) -> Tensor:
+    return weight.square() if curvature is None else weight.square() * curvature.add(1e-16).sqrt()
+
+
+SCORES = {
+    "magnitude": Score(_squared, lambda _: False),
+    "curvature": Score(_curved, lambda curvature: curvature is None),  # before the first step nothing is known of it
+    "lamp": Score(_squared, lambda _: True),
+}
+
+
+def relative(energy: Tensor, sizes: Tensor | None = None) -> Tensor:
+    """Return LAMP's score: each energy divided by the sum of all of its tensor that are at least as large.
+
+    Lee et al., "Layer-adaptive sparsity for the magnitude-based pruning", ICLR 2021, eq. 3, there of single weights.
+
+    Args:
+        energy: non-negative, of any shape.
+        sizes: how many weights share each energy; energies per weight are then compared.
+    """
+    keys = energy if sizes is None else energy / sizes.clamp_min(1)
+    order = keys.flatten().argsort(stable=True)
+    sorted_energy = energy.flatten()[order]
+    remaining = sorted_energy.flip(0).cumsum(0).flip(0).clamp_min(1e-30)
+    return torch.empty_like(sorted_energy).index_copy_(0, order, sorted_energy / remaining).view_as(energy)

@@ -1,0 +1,162 @@
+"""Structures of pruned tensors: which zeros go together, to which weights that applies, and how far. Nothing heavy."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from toolchain.errors import RecipeError, nearest
+from toolchain.graph.layout import Layout
+
+Kind = Literal["unstructured", "filter", "column", "block", "n:m", "pattern", "groups"]
+
+PATTERN_SIZE = 4  # weights that a kernel pattern keeps, of 3 x 3
+
+# Gathered groups below this many inputs or outputs cost more than they save, in accuracy and in time.
+NARROWEST = 32
+# A group of fewer outputs does not fill the runtime's kernels: of a convolution, and of a matrix.
+CONV_OUTPUTS, MATRIX_OUTPUTS = 16, 128
+MOST_CONV_GROUPS, MOST_MATRIX_GROUPS = 4, 32
+# Channels of a group are kept in multiples of this, for the runtime's blocked kernels, or of an eighth of the inputs.
+CHANNEL_MULTIPLE = 16
+
+_EXAMPLES = ("unstructured", "filter", "column", "2:4", "block4x1", "pattern", "groups")
+_N_OF_M = re.compile(r"([0-9]+):([0-9]+)")
+_BLOCK = re.compile(r"block([0-9]+)x([0-9]+)")
+_GROUPS = re.compile(r"groups([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Which weights of a tensor are pruned together.
+
+    Attributes:
+        kind: ``"filter"`` is all weights of an output; ``"column"`` one input at one kernel position over all outputs;
+            ``"block"`` so many outputs times so many inputs at one kernel position; ``"n:m"`` keeps N of every M inputs
+            in a row; ``"pattern"`` keeps 4 positions of a 3x3 kernel, in one of few patterns, or none; ``"groups"``
+            gives every group of outputs input channels of its own.
+        sizes: outputs and inputs of a block; N and M; of groups first what their channels are kept in multiples of.
+    """
+
+    kind: Kind = "unstructured"
+    sizes: tuple[int, int] = (1, 1)
+
+    def __str__(self) -> str:
+        """Return it as the command line spells it."""
+        if self.kind == "block":
+            return f"block{self.sizes[0]}x{self.sizes[1]}"
+        if self.kind == "groups":
+            return "groups" if self.sizes[0] == CHANNEL_MULTIPLE else f"groups{self.sizes[0]}"
+        return f"{self.sizes[0]}:{self.sizes[1]}" if self.kind == "n:m" else self.kind
+
+
+UNSTRUCTURED = Structure()
+GROUPS = Structure("groups", (CHANNEL_MULTIPLE, 1))
+_PLAIN = {
+    "unstructured": UNSTRUCTURED,
+    "filter": Structure("filter"),
+    "column": Structure("column"),
+    "pattern": Structure("pattern"),
+    "groups": GROUPS,
+}
+
+
+def parse_structure(text: str) -> Structure:
+    """Parse ``"unstructured"``, ``"filter"``, ``"column"``, ``"2:4"``, ``"block4x1"``, ``"pattern"`` or ``"groups"``.
+
+    ``"groups8"`` keeps channels in multiples of 8 rather than 16.
+
+    Raises:
+        RecipeError: it is none of them, or its numbers make no sense.
+    """
+    stripped = text.strip().lower()
+    if stripped in _PLAIN:
+        return _PLAIN[stripped]
+    if match := _N_OF_M.fullmatch(stripped):
+        kept, of = int(match[1]), int(match[2])
+        if not 0 < kept < of:
+            raise RecipeError(f"structure: {text!r} must keep fewer than all of {of} weights", hint="write 2:4 or 1:8")
+        return Structure("n:m", (kept, of))
+    if match := _BLOCK.fullmatch(stripped):
+        sizes = int(match[1]), int(match[2])
+        if min(sizes) < 1 or sizes == (1, 1):
+            raise RecipeError(f"structure: {text!r} is no block of several weights", hint="write block4x1 or block1x16")
+        return Structure("block", sizes)
+    if match := _GROUPS.fullmatch(stripped):
+        if int(match[1]) < 1:
+            raise RecipeError(f"structure: {text!r} keeps channels in multiples of nothing", hint="write groups8")
+        return Structure("groups", (int(match[1]), 1))
+    raise RecipeError(
+        f"structure: {text!r} is not a known structure; {nearest(text, _EXAMPLES)}",
+        hint=f"write one of {', '.join(_EXAMPLES)}",
+    )
+
+
+def objection(structure: Structure, layout: Layout | None) -> str:
+    """Return why a weight cannot have the structure; empty when it can."""
+    if structure.kind == "unstructured":
+        return ""
+    if layout is None:
+        return "its users read it in different layouts"
+    matrices, outputs, inputs, _ = layout.stack
+    reason = ""
+    if structure.kind == "n:m" and inputs % structure.sizes[1]:
+        reason = f"its {inputs} inputs are no multiple of {structure.sizes[1]}"
+    elif structure.kind == "pattern" and layout.kernel_shape != (3, 3):
+        reason = "it has no 3x3 kernels"
+    elif structure.kind == "groups" and matrices > 1:
+        reason = "it has groups already" if layout.kernel else f"it is a stack of {matrices} matrices"
+    elif structure.kind == "groups" and min(outputs, inputs) < NARROWEST:
+        reason = f"{inputs} inputs and {outputs} outputs are too few to gather, {NARROWEST} of each are needed"
+    elif structure.kind in ("filter", "column", "block"):
+        reason = _unit_objection(structure, layout)
+    return reason
+
+
+def _unit_objection(structure: Structure, layout: Layout) -> str:
+    unit = unit_extent(structure, layout)
+    if layout.stack == (1, *unit):
+        return f"it is a single {structure.kind}"
+    return f"a {structure.kind} of it is a single weight" if unit == (1, 1, 1) else ""
+
+
+def unit_extent(structure: Structure, layout: Layout) -> tuple[int, int, int]:
+    """Return how many outputs, inputs and positions are pruned together, by filter, column, block or whole kernel."""
+    _, outputs, inputs, positions = layout.stack
+    if structure.kind == "filter":
+        return 1, inputs, positions
+    if structure.kind == "column":
+        return outputs, 1, 1
+    if structure.kind == "pattern":
+        return 1, 1, positions
+    return min(structure.sizes[0], outputs), min(structure.sizes[1], inputs), 1
+
+
+def bounds(structure: Structure, layout: Layout) -> tuple[int, int]:
+    """Return the fewest and the most weights that the structure can keep of a tensor that it applies to."""
+    matrices, outputs, inputs, positions = layout.stack
+    size = matrices * outputs * inputs * positions
+    if structure.kind == "unstructured":
+        return 1, size
+    if structure.kind == "n:m":
+        kept = size // structure.sizes[1] * structure.sizes[0]
+        return kept, kept
+    if structure.kind == "pattern":
+        return PATTERN_SIZE, size // positions * PATTERN_SIZE
+    if structure.kind == "groups":
+        return outputs * positions * channel_step(inputs, structure.sizes[0]), size
+    unit = unit_extent(structure, layout)
+    return unit[0] * unit[1] * unit[2], size
+
+
+def group_count(layout: Layout) -> int:
+    """Return into how many groups of equal size the outputs are divided, by the tensor's width."""
+    outputs = layout.stack[1]
+    least, most = (CONV_OUTPUTS, MOST_CONV_GROUPS) if layout.kernel else (MATRIX_OUTPUTS, MOST_MATRIX_GROUPS)
+    wanted = max(1, min(most, outputs // least))
+    return next(count for count in range(wanted, 0, -1) if outputs % count == 0)
+
+
+def channel_step(inputs: int, multiple: int) -> int:
+    """Return in which steps the channels of a group are kept: ``multiple`` where the tensor is wide enough."""
+    eighth = max(1, inputs // 8)
+    return min(multiple, 1 << (eighth.bit_length() - 1))
