@@ -44,5 +44,5 @@ def test_missing_external_data_are_named(make_models, tmp_path):
     onnx.save(onnx.load(path), outside, save_as_external_data=True, location="outside.bin", size_threshold=0)
     (tmp_path / "outside.bin").unlink()
 
-    with pytest.raises(ModelError, match=r"'outside\.bin' of tensor 'first_weight'"):
+    with pytest.raises(ModelError, match=r"'first_weight'.*'outside\.bin', which is missing"):
         model_files(outside)
