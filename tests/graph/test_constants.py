@@ -1,3 +1,5 @@
+import tracemalloc
+
 import ml_dtypes
 import numpy as np
 import onnx
@@ -43,6 +45,17 @@ def test_an_own_array_can_be_written_and_is_nobody_elses(kind, raw):
     own[...] = own[0, 0] * 0
     assert same_bits(array_of(tensor), before)
     assert same_bits(own_array_of(tensor), before)
+
+
+def test_an_own_array_costs_its_own_memory_and_no_more():
+    tensor = numpy_helper.from_array(np.ones((1000, 1000), np.float32))
+    tracemalloc.start()
+    try:
+        own = own_array_of(tensor)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert own.nbytes <= peak < 1.1 * own.nbytes
 
 
 def test_an_own_array_without_elements_is_empty():
