@@ -1,6 +1,7 @@
 import onnx.parser
 import pytest
 
+from toolchain.errors import ModelError
 from toolchain.graph import load_graph
 
 
@@ -13,3 +14,14 @@ def test_a_dimension_without_a_size_is_open(size):
     graph = load_graph(proto)
     assert graph.inputs[0].shape == (None, 3, "M")
     assert graph.batch_size is None
+
+
+@pytest.mark.parametrize("field", ["input", "output"])
+def test_an_element_type_that_is_none_is_refused_by_name(field):
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[N] given) => (float[N] made) { made = Relu(given) }'
+    )
+    value = getattr(proto.graph, field)[0]
+    value.type.tensor_type.elem_type = 99
+    with pytest.raises(ModelError, match=f"'{value.name}' has the unknown element type 99"):
+        load_graph(proto)

@@ -84,3 +84,12 @@ def test_a_constant_of_a_function_without_a_value_is_refused():
     del proto.functions[0].node[0].attribute[:]
     with pytest.raises(ModelError, match="function 'add' has a Constant node without a value"):
         load_graph(proto)
+
+
+def test_a_location_that_is_no_text_is_refused(proto, tmp_path):
+    proto.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    proto.graph.initializer[0].external_data.add(key="location", value="weights.bin")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString().replace(b"weights.bin", b"wei\xffhts.bin"))
+    with pytest.raises(ModelError, match=r"the name b'wei\\xffhts.bin' is no UTF-8"):
+        load_graph(path)

@@ -288,4 +288,8 @@ def _value(info: onnx.ValueInfoProto) -> Value:
     if tensor.HasField("shape"):
         # Old exporters write 0 or -1 for a dimension that is open.
         shape = tuple(dim.dim_value if dim.dim_value > 0 else (dim.dim_param or None) for dim in tensor.shape.dim)
-    return Value(info.name, np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape, kind)
+    try:
+        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except KeyError:
+        raise ModelError(f"{info.name!r} has the unknown element type {tensor.elem_type}") from None
+    return Value(info.name, dtype, shape, kind)

@@ -6,12 +6,13 @@ import onnx
 from onnx import checker
 
 from toolchain.errors import ModelError
+from toolchain.graph.external import tensors_of
 
 Part = tuple[str, Callable[..., object], object]
 
 
 def refuse(proto: onnx.ModelProto, objection: str, where: str) -> None:
-    """Do nothing for a model whose names are text and to which the checker has no objection.
+    """Do nothing for a model to which the checker has no objection.
 
     Args:
         proto: the model.
@@ -21,12 +22,20 @@ def refuse(proto: onnx.ModelProto, objection: str, where: str) -> None:
     Raises:
         ModelError: otherwise; it names the node, value or tensor where it is one of these alone.
     """
-    strange = next((name for name in _names(proto) if not isinstance(name, str)), None)
-    if strange is not None:
-        raise ModelError(f"{where} is not a valid ONNX model: the name {strange!r} is no UTF-8")
     if objection:
         culprit = _culprit(proto, objection.partition("\n")[0])
         raise ModelError(f"{where} is not a valid ONNX model: {culprit}{objection}")
+
+
+def check_names(proto: onnx.ModelProto, where: str) -> None:
+    """Check that every name is text.
+
+    Raises:
+        ModelError: a name is no UTF-8.
+    """
+    strange = next((name for name in _names(proto) if not isinstance(name, str)), None)
+    if strange is not None:
+        raise ModelError(f"{where} is not a valid ONNX model: the name {strange!r} is no UTF-8")
 
 
 def _graphs(proto: onnx.ModelProto) -> list[onnx.GraphProto | onnx.FunctionProto]:
@@ -42,6 +51,9 @@ def _graphs(proto: onnx.ModelProto) -> list[onnx.GraphProto | onnx.FunctionProto
 def _names(proto: onnx.ModelProto) -> Iterator[object]:
     """Yield every name; protobuf gives those that are no UTF-8 as bytes."""
     yield from (entry.domain for entry in proto.opset_import)
+    yield from (
+        text for tensor in tensors_of(proto) for entry in tensor.external_data for text in (entry.key, entry.value)
+    )
     for graph in _graphs(proto):
         yield graph.name
         if isinstance(graph, onnx.GraphProto):

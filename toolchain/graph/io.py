@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from toolchain.errors import ModelError
 from toolchain.graph.build import build_graph
 from toolchain.graph.constants import stored_bytes
-from toolchain.graph.diagnosis import refuse
+from toolchain.graph.diagnosis import check_names, refuse
 from toolchain.graph.external import (
     Source,
     SourceFile,
@@ -55,9 +55,12 @@ def load_graph(source: str | os.PathLike[str] | bytes | onnx.ModelProto, largest
     objection = _objection(data)
     proto = _parse(data, str(path))
     del data
+    check_names(proto, str(path))
+    checked = proto
     if next(_external(proto), None) is not None:
-        objection = _objection(_emptied(proto))
-    refuse(proto, objection, str(path))
+        checked = _emptied(proto)
+        objection = _objection(checked)
+    refuse(checked, objection, str(path))
     source_files = Source(file, _read_external(proto, path, file.size, largest))
     return _graph(proto, str(path), source_files, path)
 
@@ -95,6 +98,7 @@ def _whole(proto: onnx.ModelProto, objection: str, where: str, source: Source | 
             f"tensor {tensor.name!r} of {where} is in an external data file, whose folder is not known",
             hint="give the path of the .onnx file instead",
         )
+    check_names(proto, where)
     refuse(proto, objection, where)
     return _graph(proto, where, source)
 

@@ -76,7 +76,8 @@ def torch_dtype(elem_type: int) -> torch.dtype:
         ValueError: torch has no such type.
     """
     if elem_type not in _TORCH:
-        raise ValueError(f"element type {onnx.helper.tensor_dtype_to_string(elem_type)} has no equivalent in torch")
+        names = {number: name for name, number in onnx.TensorProto.DataType.items()}
+        raise ValueError(f"element type {names.get(elem_type, elem_type)} has no equivalent in torch")
     return _TORCH[elem_type]
 
 

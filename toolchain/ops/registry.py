@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from toolchain.errors import ModelError
 from toolchain.graph import Body, Node
 
 Operator = Callable[..., Any]
@@ -81,10 +82,17 @@ def _list_inputs(signature: inspect.Signature) -> dict[int, type[int] | type[flo
 
 
 def find(node: Node) -> Implementation | None:
-    """Return the implementation for the node's operator and schema version; None where none handles it exactly."""
+    """Return the implementation for the node's operator and schema version; None where none handles it exactly.
+
+    Raises:
+        ModelError: the node has attributes of which that cannot be said.
+    """
     versions = _OPERATORS.get((node.domain, node.op), [])
     found = next((item for item in reversed(versions) if item.since <= node.since), None)
-    return None if found is None or found.refuses(node) else found
+    try:
+        return None if found is None or found.refuses(node) else found
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ModelError(f"the attributes of {node.op} node {node.name!r} make no sense: {error}") from error
 
 
 def registered() -> list[tuple[str, str]]:
