@@ -14,18 +14,7 @@ from toolchain.graph import Body, Graph
 from toolchain.islands import Content
 from toolchain.ops import to_tensor
 from toolchain.program import resolve, trainable_weights
-from toolchain.step import Step
-
-# What operators raise on values and attributes that they were not written for: models come from anywhere.
-FAILURES = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+from toolchain.step import FAILURES, Step
 
 
 class OnnxModule(nn.Module):

@@ -5,6 +5,7 @@ In this order: the operator's own function, the function body that ONNX defines 
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from torch import Tensor
@@ -15,7 +16,7 @@ from toolchain.fusion import fuse
 from toolchain.graph import Body, Graph, Initializers, Node, build_nodes
 from toolchain.islands import Island, runtime_knows
 from toolchain.ops import Implementation, find, to_tensor
-from toolchain.step import Step, with_dead_values
+from toolchain.step import FAILURES, Step, with_dead_values
 
 # Elementwise operands train only as biases and scales, with one dimension other than 1: a matrix that is added or
 # multiplied is as a rule a mask or a table of positions, which must not move.
@@ -122,6 +123,23 @@ RANDOM = {"Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike"}
 
 LARGEST_FOLDED = 4096  # elements; shape arithmetic is far below
 
+# What can make any number of elements of a few numbers, and how many may be made only to see that they are too many.
+GROWING = {
+    "BlackmanWindow",
+    "CenterCropPad",
+    "ConstantOfShape",
+    "Expand",
+    "HammingWindow",
+    "HannWindow",
+    "MelWeightMatrix",
+    "OneHot",
+    "Pad",
+    "Range",
+    "Resize",
+    "Tile",
+}
+LARGEST_TRIED = 2**22
+
 
 class _Resolver:
     def __init__(self, graph: Graph) -> None:
@@ -210,17 +228,26 @@ class _Resolver:
     def _fold(self, node: Node, step: Step) -> bool:
         """Compute shape arithmetic on constants once and for all; return whether the step is not needed any more."""
         known = [self._whole_number(name) for name in node.inputs if name]
-        if step.context or step.op in RANDOM or not known or not all(known):
+        if step.context or step.op in RANDOM or not known or not all(known) or not self._is_small(node):
             return False
         try:
             result = step.function(*(self._constant(name) for name in step.inputs), **step.keywords)
-        except (RuntimeError, ValueError, TypeError, IndexError):
+        except FAILURES:
             return False  # told, with its shapes, by whoever runs it
         results = result if isinstance(result, tuple) else (result,)
         if not all(isinstance(item, Tensor) and item.numel() <= LARGEST_FOLDED for item in results):
             return False
         self._constants |= {name: item.numpy() for name, item in zip(step.outputs, results, strict=False) if name}
         return True
+
+    def _is_small(self, node: Node) -> bool:
+        """Return whether a node whose inputs are constants can be computed without filling the memory."""
+        bound = 1  # of elements: broadcasting multiplies the sizes of the inputs, growing the numbers in them as well
+        for name in filter(None, node.inputs):
+            values = self._constants[name] if name in self._constants else self._graph.initializers[name]
+            bound *= max(1, values.size)
+            bound *= prod(1 + abs(item) for item in values.reshape(-1).tolist()) if node.op in GROWING else 1
+        return bound <= LARGEST_TRIED
 
     def _whole_number(self, name: str) -> bool:
         """Return whether a value is a small constant without fraction, as shapes, axes and indices are."""

@@ -6,6 +6,17 @@ from dataclasses import dataclass, field, replace
 from toolchain.graph import Body
 from toolchain.ops import Operator
 
+# What operators raise on values and attributes that they were not written for: models come from anywhere.
+FAILURES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Step:

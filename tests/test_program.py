@@ -1,0 +1,51 @@
+import onnx
+import pytest
+import torch
+
+from toolchain.errors import ModelError
+from toolchain.graph import load_graph
+from toolchain.module import OnnxModule
+from toolchain.program import resolve
+
+
+def graph_of(body, constants):
+    head = '<ir_version: 10, opset_import: ["" : 21]> net (float[2] x) => (int64[n] y)'
+    return load_graph(onnx.parser.parse_model(f"{head} <{constants}> {{ {body} }}"))
+
+
+def test_a_range_of_constants_is_made_once():
+    program = resolve(graph_of("y = Range (a, b, c)", "int64 a = {2}, int64 b = {11}, int64 c = {3}"))
+    assert not program.steps
+    assert program.constants["y"].tolist() == [2, 5, 8]
+
+
+@pytest.mark.parametrize(
+    ("body", "constants", "made_by"),
+    [
+        ("y = Range (a, b, c)", "int64 a = {0}, int64 b = {1073741824}, int64 c = {1}", "arange"),
+        ("y = ConstantOfShape <value = int64[1] {0}> (a)", "int64[1] a = {1073741824}", "clone"),
+        (
+            "v = Mul (a, b)  y = Flatten (v)",
+            f"int64[4096,1] a = {{{'1,' * 4095}1}}, int64[1,4096] b = {{{'1,' * 4095}1}}",
+            "__mul__",
+        ),
+    ],
+    ids=["range", "fill", "broadcast"],
+)
+def test_what_a_few_constants_make_large_is_not_made_before_it_is_needed(monkeypatch, body, constants, made_by):
+    def forbidden(*_, **__):
+        raise AssertionError("made")
+
+    graph = graph_of(body, constants)
+    monkeypatch.setattr(torch if made_by == "arange" else torch.Tensor, made_by, forbidden)
+    assert resolve(graph).steps
+
+
+def test_a_required_input_that_is_left_out_is_named():
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]> net (float[2,2] x) => (float[2,2] y) '
+        "{ [scaled] y = com.microsoft.FusedMatMul (x, ) }"
+    )
+    proto.graph.node[0].input[:] = ["x", ""]
+    with pytest.raises(ModelError, match="FusedMatMul node 'scaled' leaves out input 1, "):
+        OnnxModule(load_graph(proto))
