@@ -9,7 +9,8 @@ from calibration.data import Dataset, Preprocessing
 from passes.allowance import Allowance
 from passes.objective import Objective
 from passes.trainer import Trainer
-from toolchain.compression import Deadline, deadline_for, run_passes
+from toolchain.compression import run_passes
+from toolchain.deadline import Deadline, deadline_for
 from toolchain.errors import TrainingError
 from toolchain.graph import load_graph
 from toolchain.module import OnnxModule
@@ -17,6 +18,7 @@ from toolchain.plan import Plan, TrainOptions
 from toolchain.progress import NullProgress
 from toolchain.recipe import Request, read_request
 from toolchain.resolve import make_plan
+from toolchain.run import Run
 
 PERCEPTRON = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -71,8 +73,8 @@ def run(graph, recipe, tmp_path, epochs=4, **request):
     path.write_text('[export]\nkernel = "float"\n' + recipe)
     plan = make_plan(graph, read_request(Request(recipe=path, epochs=epochs, **request)))
     trainer = trainer_for(graph)
-    deadline = deadline_for(plan, trainer.steps_per_epoch, None)
-    return trainer, run_passes(plan, trainer, {"x": trainer.data.inputs["x"][:1]}, deadline)
+    passes = Run(trainer, deadline_for(plan, trainer.steps_per_epoch, None), None)
+    return trainer, run_passes(plan, passes, {"x": trainer.data.inputs["x"][:1]})
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])

@@ -20,6 +20,11 @@ def default_report(output: Path) -> Path:
     return output.with_name(f"{output.stem}-report")
 
 
+def default_checkpoint(output: Path) -> Path:
+    """Return the checkpoint beside ``output``: ``small.onnx`` gives ``small.checkpoint.safetensors``."""
+    return output.with_name(f"{output.stem}.checkpoint.safetensors")
+
+
 def check_output(model: Path, output: Path, report: Path | None, read: Iterable[Path] = ()) -> None:
     """Check that the compressed model and the report can be written; leaves nothing behind.
 

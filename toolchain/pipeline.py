@@ -17,7 +17,9 @@ from passes.augment import can_shift
 from passes.normalization import normalizations
 from passes.objective import objective_for
 from passes.trainer import Trainer
-from toolchain.compression import Compression, deadline_for, run_passes
+from toolchain.checkpoint import Checkpoint
+from toolchain.compression import run_passes
+from toolchain.deadline import deadline_for
 from toolchain.errors import ModelError, RecipeError, TrainingError
 from toolchain.export import Parity, WrittenModel, check_folded, verify, write_model
 from toolchain.graph import Graph, load_graph, save_proto, simplify
@@ -31,13 +33,16 @@ from toolchain.measure import (
     write_report,
 )
 from toolchain.module import OnnxModule
-from toolchain.outputs import check_output, default_output, default_report
+from toolchain.outputs import check_output, default_checkpoint, default_output, default_report
 from toolchain.plan import Device, Plan, describe_plan
 from toolchain.progress import NullProgress, Progress
 from toolchain.recipe import Request, read_request
 from toolchain.resolve import make_plan
+from toolchain.resume import can_resume, identify
+from toolchain.run import Compression, Run
 from toolchain.workload import Workload, load_workload
 
+RESUMED = "The run was interrupted and went on from a checkpoint; its times are those of all its parts together."
 SHIFTED = "Training images are shifted at random by up to one pixel each way."
 
 # Parts of the whole job's time, for the time left; the rest is training.
@@ -84,6 +89,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     seed: int = 0,
     recipe: str | os.PathLike[str] | None = None,
     preprocessing: Preprocessing | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> CompressResult:
     """Compress an ONNX model into a smaller one that stock ONNX Runtime runs, and measure both.
@@ -103,6 +109,9 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         seed: of every random choice.
         recipe: a ``recipe.toml`` with everything else.
         preprocessing: what turns the data into the model's inputs.
+        resume: go on from the checkpoint beside the output, which a run leaves there when it is interrupted; with the
+            same model, data and options the result is the one that the run would have had. Without a checkpoint the run
+            begins from the start.
         progress: is told what happens.
 
     Raises:
@@ -115,6 +124,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     folder = Path(report) if report is not None else default_report(target)
     check_output(source, target, folder, [Path(name) for name in (recipe, data, evaluation) if name is not None])
     told = progress or NullProgress()
+    resumed = can_resume(default_checkpoint(target), target, resume, told.note)
 
     told.phase("load", LOAD_WEIGHT)
     graph, note = simplify(_whole(load_graph(source)))
@@ -125,25 +135,21 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     module = OnnxModule(graph).to(teacher.device)
     workload = load_workload(teacher, data, evaluation, preprocessing or Preprocessing(), plan.train.seed)
     trainer = _trainer(plan, module, teacher, workload, told)
-    notes = [
-        text
-        for text in (
-            note,
-            _frozen_note(module),
-            *workload.notes,
-            SHIFTED if trainer.augment and plan.train.epochs != 0 else "",
-        )
-        if text
-    ]
-    for text in notes:
-        told.note(text)
+    shifted = SHIFTED if trainer.augment and plan.train.epochs != 0 else ""
+    notes = _tell(told, note, _frozen_note(module), *workload.notes, shifted, RESUMED if resumed else "")
     loaded = time.monotonic()
 
     until = None if plan.train.budget_s is None else started + plan.train.budget_s - _reserve(plan.train.budget_s)
     sample = _first(workload.split.evaluation, graph, 1)
+    checkpoint = Checkpoint(default_checkpoint(target), identify(source, plan, workload), told.note)
+    run = Run(
+        trainer, deadline_for(plan, trainer.steps_per_epoch, until), checkpoint if plan.train.epochs != 0 else None
+    )
+    run.begin(checkpoint.read() if resumed else None)
     try:
-        done = run_passes(plan, trainer, sample, deadline_for(plan, trainer.steps_per_epoch, until))
+        done = run_passes(plan, run, sample)
     except TrainingError as error:
+        checkpoint.remove()  # the same error would follow from it
         raise _with_rescued(error, module, target) from error
     trained = time.monotonic()
 
@@ -161,12 +167,26 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         quality=quality_section(source, target, workload.split.evaluation, classes=workload.classes),
         latency=measure_latency(source, target, sample, plan.export.threads),
         parity=asdict(parity),
-        timings={"load_s": loaded - started, "train_s": trained - loaded, "total_s": time.monotonic() - started},
+        timings={
+            "load_s": loaded - started,
+            "train_s": trained - loaded + done.earlier_s,
+            "total_s": time.monotonic() - started + done.earlier_s,
+        },
         convergence=done.log,
         notes=notes,
     )
     document = build_report(measured)
-    return CompressResult(target, document, write_report(document, folder))
+    page = write_report(document, folder)
+    checkpoint.remove()
+    return CompressResult(target, document, page)
+
+
+def _tell(progress: Progress, *texts: str) -> list[str]:
+    """Tell those texts that are not empty, and return them."""
+    notes = [text for text in texts if text]
+    for text in notes:
+        progress.note(text)
+    return notes
 
 
 def _frozen_note(module: OnnxModule) -> str:

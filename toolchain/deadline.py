@@ -1,0 +1,54 @@
+"""The time for training, and how phases share it."""
+
+import time
+from dataclasses import dataclass
+
+from passes.allowance import Allowance
+from toolchain.checkpoint import State
+from toolchain.plan import DEFAULT_EPOCHS, DEFAULT_SECONDS, Plan
+
+TRAINING_WEIGHT = 0.85  # part of the whole job's time, for the time left
+
+
+@dataclass
+class Deadline:
+    """Shares the time for training among phases; what one phase leaves over goes to the next.
+
+    Attributes:
+        steps: optimizer steps in all, or None.
+        until: ``time.monotonic()`` at which training must end, or None.
+        left: share of the training that is still to come, 0..1.
+    """
+
+    steps: int | None
+    until: float | None
+    left: float = 1.0
+
+    def take(self, share: float) -> Allowance:
+        """Return the allowance of a phase that is ``share`` of the whole training."""
+        seconds = None
+        if self.until is not None:
+            seconds = max(0.0, self.until - time.monotonic()) * min(1.0, share / max(self.left, 1e-9))
+        self.left -= share
+        steps = None
+        if self.steps is not None:  # rounded where the phase ends, so that all phases have all steps together
+            steps = round(self.steps * (1 - self.left)) - round(self.steps * (1 - self.left - share))
+        return Allowance(steps, seconds, TRAINING_WEIGHT * share)
+
+    def state(self) -> State:
+        """Return what is left."""
+        return {"left": self.left, "seconds": None if self.until is None else self.until - time.monotonic()}
+
+    def restore(self, state: State) -> None:
+        """Go on with what was left."""
+        self.left = state["left"]
+        self.until = None if state["seconds"] is None else time.monotonic() + state["seconds"]
+
+
+def deadline_for(plan: Plan, steps_per_epoch: int, until: float | None) -> Deadline:
+    """Return the training time: the plan's epochs, its budget (``until``), or the defaults."""
+    if plan.train.epochs is not None:
+        return Deadline(plan.train.epochs * steps_per_epoch, None)
+    if until is not None:
+        return Deadline(None, until)
+    return Deadline(DEFAULT_EPOCHS * steps_per_epoch, time.monotonic() + DEFAULT_SECONDS)

@@ -1,0 +1,135 @@
+"""A run of passes that can be interrupted at any moment and go on later."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+
+import torch
+
+from passes.allowance import Allowance
+from passes.phase import Phase
+from passes.snapshot import Snapshot
+from passes.trainer import Trainer
+from passes.training import LogEntry
+from toolchain.checkpoint import Checkpoint, State
+from toolchain.deadline import TRAINING_WEIGHT, Deadline
+from toolchain.export import KernelChoice
+
+
+@dataclass
+class Compression:
+    """What the passes did, for exporter and report.
+
+    Attributes:
+        kernels: the chosen kernel by node name.
+        log: interim figures of all phases.
+        earlier_s: seconds that the passes took before the run was interrupted.
+    """
+
+    kernels: dict[str, KernelChoice] = field(default_factory=dict)
+    log: list[LogEntry] = field(default_factory=list)
+    earlier_s: float = 0.0
+
+    def state(self) -> State:
+        """Return everything as a checkpoint holds it."""
+        return {"kernels": {name: asdict(choice) for name, choice in self.kernels.items()}, "log": self.log}
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        self.kernels = {name: KernelChoice(**choice) for name, choice in state["kernels"].items()}
+        self.log = state["log"]
+
+
+@dataclass
+class Run:
+    """The passes under way: what is done is done once, also where the run was interrupted in between.
+
+    Attributes:
+        trainer: the models, the data and the generator of random numbers.
+        deadline: the training time.
+        checkpoint: is offered the state; None keeps none.
+        done: what was reached.
+        met: how many actions were asked for so far.
+        finished: how many of them are done, in this process or before.
+        under_way: allowance and state of the phase in which the run was interrupted.
+    """
+
+    trainer: Trainer
+    deadline: Deadline
+    checkpoint: Checkpoint | None
+    done: Compression = field(default_factory=Compression)
+    met: int = 0
+    finished: int = 0
+    under_way: State | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def do(self, action: Callable[[], object], name: str = "", weight: float = 0.0) -> None:
+        """Do the next action, unless it was done before the run was interrupted.
+
+        Args:
+            action: changes the module, ``done`` or both.
+            name: of the phase that it is, for progress; empty where it takes no time.
+            weight: of that phase.
+        """
+        self.met += 1
+        if self.met > self.finished:
+            action()
+            self.finished = self.met
+            self._keep(self.state, boundary=True)
+        elif name:
+            self.trainer.progress.phase(name, weight, 1.0)
+
+    def train(self, phase: Phase, share: float) -> None:
+        """Train a phase that is ``share`` of the whole training, or go on with it where it was interrupted."""
+        self.do(partial(self._train, phase, share), phase.name, TRAINING_WEIGHT * share)
+
+    def _train(self, phase: Phase, share: float) -> None:
+        saved, self.under_way = self.under_way, None
+        allowance = self.deadline.take(share) if saved is None else Allowance(**saved["allowance"])
+
+        def keep(training: Callable[[], State]) -> None:
+            self._keep(lambda: self.state() | {"under_way": {"allowance": asdict(allowance), "training": training()}})
+
+        self.done.log.extend(phase.run(self.trainer, allowance, saved["training"] if saved else None, keep))
+
+    def _keep(self, make: Callable[[], State], boundary: bool = False) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.offer(make, boundary)
+
+    def begin(self, saved: State | None) -> None:
+        """Begin, or go on from a saved state."""
+        if saved is None:
+            self._keep(self.state, boundary=True)
+        else:
+            self.restore(saved)
+
+    def state(self) -> State:
+        """Return everything that decides how the run goes on, between two phases."""
+        cuda = self.trainer.module.device.type == "cuda"
+        return {
+            "finished": self.finished,
+            "under_way": None,
+            "module": Snapshot.of(self.trainer.module).state(),
+            "random": {
+                "numpy": self.trainer.rng.bit_generator.state,
+                "torch": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state() if cuda else None,
+            },
+            "deadline": self.deadline.state(),
+            "done": self.done.state(),
+            "took_s": self.done.earlier_s + time.monotonic() - self.started,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        module = self.trainer.module
+        self.finished, self.under_way = state["finished"], state["under_way"]
+        Snapshot.from_state(state["module"], module.device).restore(module)
+        self.trainer.rng.bit_generator.state = state["random"]["numpy"]
+        torch.set_rng_state(state["random"]["torch"])
+        if state["random"]["cuda"] is not None and module.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random"]["cuda"])
+        self.deadline.restore(state["deadline"])
+        self.done.restore(state["done"])
+        self.done.earlier_s = state["took_s"]
