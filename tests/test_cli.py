@@ -79,6 +79,7 @@ def test_the_bare_form_calls_the_library_and_prints_where_things_are(library):
         "seed": 0,
         "recipe": None,
         "preprocessing": None,
+        "resume": False,
     }
     assert result.stdout.startswith("summary of")
     assert "model   small.onnx" in result.stdout
@@ -88,13 +89,13 @@ def test_the_bare_form_calls_the_library_and_prints_where_things_are(library):
 def test_every_option_reaches_the_library(library):
     options = (
         "--data d.npz --eval e.npz --scale 1/255 --mean 0.5,0.25 --std 1,2 --layout nhwc --epochs 3 "
-        "--device cpu --seed 5 -o out.onnx --report folder --recipe r.toml --quiet"
+        "--device cpu --seed 5 --resume -o out.onnx --report folder --recipe r.toml --quiet"
     )
     assert call("model.onnx", *options.split()).exit_code == 0
     (asked,) = library.calls
     assert (asked["data"], asked["evaluation"]) == ("d.npz", "e.npz")
     assert asked["preprocessing"] == Preprocessing(1 / 255, (0.5, 0.25), (1.0, 2.0), "nhwc")
-    assert (asked["epochs"], asked["device"], asked["seed"]) == (3, "cpu", 5)
+    assert (asked["epochs"], asked["device"], asked["seed"], asked["resume"]) == (3, "cpu", 5, True)
     assert (asked["output"], asked["report"], asked["recipe"]) == (Path("out.onnx"), Path("folder"), Path("r.toml"))
     assert isinstance(asked["progress"], NullProgress)
 
@@ -137,6 +138,14 @@ def test_ctrl_c_exits_with_130_and_says_so(library):
     result = call("model.onnx", "--quant", "2bit")
     assert result.exit_code == 130
     assert "interrupted: no file is half-written" in result.stderr
+    assert "--resume" not in result.stderr
+
+
+def test_ctrl_c_says_how_to_go_on_where_there_is_a_checkpoint(library, tmp_path):
+    library.error = KeyboardInterrupt()
+    (tmp_path / "small.checkpoint.safetensors").write_bytes(b"")
+    result = call(tmp_path / "model.onnx", "--quant", "2bit", "-o", tmp_path / "small.onnx")
+    assert f"--resume goes on from {tmp_path / 'small.checkpoint.safetensors'}" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ Nothing heavy is imported before it is needed, so that ``compress --help`` answe
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -28,13 +29,14 @@ Examples:
   compress model.onnx --prune 97% --data train.npz --eval test.npz --budget 10m
   compress model.onnx --quant binary --data photos/ --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --scale 1/255
   compress model.onnx --recipe recipe.toml -o small.onnx --report report/
+  compress model.onnx --recipe recipe.toml -o small.onnx --report report/ --resume
   compress inspect model.onnx
 """
 
 SECTIONS = {
     "What to do": ("prune", "quant", "recipe"),
     "Data": ("data", "evaluation", "scale", "mean", "std", "layout"),
-    "Training": ("epochs", "budget", "device", "seed"),
+    "Training": ("epochs", "budget", "device", "seed", "resume"),
     "Output": ("output", "report", "quiet", "verbose"),
 }
 
@@ -117,8 +119,13 @@ def _numbers(_ctx: click.Context, param: click.Parameter, value: str | None) -> 
 
 
 @contextmanager
-def _reported(verbose: bool = False) -> Iterator[None]:
-    """Turn the library's errors into ``error:`` and ``hint:`` and exit code 1, Ctrl-C into exit code 130."""
+def _reported(verbose: bool = False, checkpoint: Callable[[], Path] | None = None) -> Iterator[None]:
+    """Turn the library's errors into ``error:`` and ``hint:`` and exit code 1, Ctrl-C into exit code 130.
+
+    Args:
+        verbose: print tracebacks of errors.
+        checkpoint: returns where a run that is interrupted keeps its state; None where it keeps none.
+    """
     try:
         yield
     except ToolchainError as error:
@@ -132,6 +139,8 @@ def _reported(verbose: bool = False) -> Iterator[None]:
         raise click.exceptions.Exit(1) from error
     except KeyboardInterrupt as error:
         click.echo("interrupted: no file is half-written", err=True)
+        if checkpoint is not None and checkpoint().exists():
+            click.echo(f"hint: the same command with --resume goes on from {checkpoint()}", err=True)
         raise click.exceptions.Exit(130) from error
 
 
@@ -160,6 +169,7 @@ def main() -> None:
 @click.option("--budget", metavar="TIME", callback=_amount(parse_duration), help="Fit training into 90s, 10m, 1h30m.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random choice.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was interrupted, from its last checkpoint.")
 @click.option("-o", "--output", type=_FILE, help="The compressed model. [default: MODEL.compressed.onnx]")
 @click.option("--report", type=click.Path(path_type=Path), help="Folder of the report. [default: OUTPUT-report]")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -179,6 +189,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     budget: str | None,
     device: Device,
     seed: int,
+    resume: bool,
     output: Path | None,
     report: Path | None,
     quiet: bool,
@@ -191,7 +202,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
         raise click.UsageError("--epochs and --budget exclude each other")
     if (scale or mean or std or layout) and data is None and evaluation is None:
         raise click.UsageError("--scale, --mean, --std and --layout describe the data: they need --data or --eval")
-    with _reported(verbose):
+    with _reported(verbose, partial(_checkpoint, model, output)):
         from toolchain.pipeline import compress
         from toolchain.progress import watch
 
@@ -210,6 +221,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
                 seed=seed,
                 recipe=recipe,
                 preprocessing=_preprocessing(scale, mean, std, layout),
+                resume=resume,
                 progress=progress,
             )
         if not quiet:
@@ -224,6 +236,12 @@ def _preprocessing(
     from calibration.data import Preprocessing
 
     return Preprocessing(scale=scale[0] if scale else 1.0, mean=mean, std=std, layout=layout or "auto")
+
+
+def _checkpoint(model: Path, output: Path | None) -> Path:
+    from toolchain.outputs import default_checkpoint, default_output
+
+    return default_checkpoint(output or default_output(model))
 
 
 def _summarise(result: "CompressResult") -> None:
