@@ -294,3 +294,22 @@ def test_keys_of_external_data_that_are_not_known_are_passed_over(external):
     next(tensor for tensor in proto.graph.initializer if tensor.name == "w").external_data.add(key="extra", value="1")
     external.write_bytes(proto.SerializeToString())
     np.testing.assert_array_equal(load_graph(external).initializers["w"], [[1, 2], [3, 4], [5, 6]])
+
+
+@pytest.mark.parametrize(("count", "sound"), [(2, True), (200, False)])
+def test_tensors_may_share_bytes_of_a_file_but_not_without_measure(tmp_path, count, sound):
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21]> net (float[512,512] x) => (float[512,512] y) { y = Identity (x) }'
+    )
+    for number in range(count):
+        weight = model.graph.initializer.add(name=f"w{number}", data_type=TensorProto.FLOAT, dims=[512, 512])
+        weight.data_location = TensorProto.EXTERNAL
+        weight.external_data.add(key="location", value="weights.bin")
+    (tmp_path / "weights.bin").write_bytes(bytes(2**20))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    if sound:
+        assert len(load_graph(path).initializers) == count
+    else:
+        with pytest.raises(ModelError, match=r"200 tensors, the first of them 'w0', share 1,048,576 bytes"):
+            load_graph(path)

@@ -3,7 +3,7 @@
 Source: ONNX "External Data"; a location is relative to the folder of the model.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -13,6 +13,10 @@ import onnx
 
 from toolchain.errors import ModelError
 from toolchain.graph.constants import array_of, dtype_of, is_packed, stored_bytes
+
+# How often tensors may share the same bytes of a file, on average, and how much they may take however often they do.
+MAX_SHARING = 16
+FREE_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,23 @@ def find_span(tensor: onnx.TensorProto, model: Path) -> tuple[Path, Span]:
             hint="copy the external data file into the folder of the .onnx file",
         )
     return file, span
+
+
+def check_sharing(tensors: Sequence[onnx.TensorProto], files: Mapping[str, SourceFile], model: Path) -> None:
+    """Check that tensors do not multiply the files that they lie in.
+
+    Tensors that are tied may be the same part of a file, but a few bytes more per tensor must not cost its size again
+    and again.
+
+    Raises:
+        ModelError: they do.
+    """
+    wanted, held = sum(map(stored_bytes, tensors)), sum(file.size for file in files.values())
+    if wanted > FREE_BYTES + MAX_SHARING * held:
+        raise ModelError(
+            f"{model}: {len(tensors):,} tensors, the first of them {tensors[0].name!r}, share {held:,} bytes of "
+            f"external data so often that they take {wanted:,}, more than {MAX_SHARING} times as many"
+        )
 
 
 def embed(tensor: onnx.TensorProto, file: Path) -> None:

@@ -14,6 +14,7 @@ from toolchain.graph.diagnosis import check_names, refuse
 from toolchain.graph.external import (
     Source,
     SourceFile,
+    check_sharing,
     embed,
     find_file,
     find_span,
@@ -142,6 +143,7 @@ def _read_external(proto: onnx.ModelProto, path: Path, size: int, largest: int) 
         file, span = find_span(tensor, path)
         if span.location not in files:
             files[span.location] = SourceFile.of(file)
+    check_sharing(list(_external(proto)), files, path)
     wanted = list(_external(proto))
     if size + sum(map(stored_bytes, wanted)) > largest:
         # Tensors inside nodes are not mapped, as nodes are handed to ONNX and to ONNX Runtime as they stand.
