@@ -34,3 +34,9 @@ def test_what_cannot_be_converted_stays_unless_a_kernel_needs_it(monkeypatch):
     assert raise_opset(before, 7) is before
     with pytest.raises(ExportError, match=r"need opset 13, the model has 9 .*no adapter"):
         raise_opset(before, 13)
+
+
+def test_domains_that_onnx_does_not_know_do_not_hinder():
+    before = graph(9)
+    before.proto.opset_import.append(onnx.helper.make_opsetid("com.microsoft.experimental", 1))
+    assert raise_opset(before, 13).opset == 13

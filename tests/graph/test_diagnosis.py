@@ -29,8 +29,8 @@ def add_attribute(proto):
     proto.graph.node[0].attribute.append(helper.make_attribute("nonsense", 1))
 
 
-def change_inner_operator(proto):
-    proto.graph.node[1].attribute[0].g.node[0].op_type = "Nonsense"
+def add_inner_input(proto):
+    proto.graph.node[1].attribute[0].g.node[0].input.append("sum")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def change_inner_operator(proto):
         (drop_type, "input 'given'", "Field 'type'"),
         (change_element_type, "tensor 'weight'", "int32_data"),
         (add_attribute, "Add node that makes 'sum'", "Unrecognized attribute: nonsense"),
-        (change_inner_operator, "Nonsense node 'inner'", "No Op registered for Nonsense"),
+        (add_inner_input, "Relu node 'inner'", "has input size 2 not in range"),
     ],
 )
 def test_what_the_checker_objects_to_is_named(proto, damage, culprit, reason):

@@ -36,7 +36,9 @@ def raise_opset(graph: Graph, needed: int) -> Graph:
     except (RuntimeError, ValueError, IndexError, onnx.checker.ValidationError) as error:
         problem = str(error).strip()
     if not problem:
-        proto.ir_version = max(graph.proto.ir_version, helper.find_min_ir_version_for(proto.opset_import))
+        proto.ir_version = max(
+            graph.proto.ir_version, helper.find_min_ir_version_for(proto.opset_import, ignore_unknown=True)
+        )
         return converted
     if needed > graph.opset:
         raise ExportError(

@@ -14,11 +14,10 @@ from toolchain.export.encodings import shared
 from toolchain.export.kernels import KERNELS, check_kernels
 from toolchain.export.opset import raise_opset
 from toolchain.export.weights import is_changed, weight_array
-from toolchain.graph import Graph
+from toolchain.graph import IR_FREE_INITIALIZERS, Graph
 from toolchain.module import OnnxModule
 
-# The first IR versions in which an initializer need not be a graph input, sparse ones exist, and functions exist.
-IR_FREE_INITIALIZERS = 4
+# The first IR versions in which sparse initializers exist, and functions.
 IR_SPARSE = 5
 IR_FUNCTIONS = 8
 

@@ -8,11 +8,8 @@ from onnx import helper, numpy_helper
 
 from toolchain.graph.functions import is_constant
 from toolchain.graph.io import load_graph
-from toolchain.graph.model import Body, Graph, Node
+from toolchain.graph.model import IR_FREE_INITIALIZERS, Body, Graph, Node
 from toolchain.graph.weights import find_weights
-
-# Until this version of the intermediate representation every initializer is listed as an input too.
-IR_FREE_INITIALIZERS = 4
 
 
 def flatten(graph: Graph) -> Graph:

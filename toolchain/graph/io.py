@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError
 
 from toolchain.errors import ModelError
 from toolchain.graph.build import build_graph
+from toolchain.graph.checking import objection_to, remaining_objection
 from toolchain.graph.constants import stored_bytes
 from toolchain.graph.diagnosis import check_names, refuse
 from toolchain.graph.external import (
@@ -46,22 +47,22 @@ def load_graph(source: str | os.PathLike[str] | bytes | onnx.ModelProto, largest
         ModelError: the file is missing, is not ONNX, is truncated, is invalid, or lacks its external data.
     """
     if isinstance(source, onnx.ModelProto):
-        return _whole(source, _objection(source), "the model", None)
+        return _whole(source, objection_to(source), "the model", None)
     if isinstance(source, bytes):
-        objection = _objection(source)
+        objection = objection_to(source)
         return _whole(_parse(source, "the given bytes"), objection, "the given bytes", Source(source, {}))
     path = Path(source)
     file, data = read_model(path)
     # The checker parses into a copy of its own, which is gone before ours is made.
-    objection = _objection(data)
+    objection = objection_to(data)
     proto = _parse(data, str(path))
     del data
     check_names(proto, str(path))
     checked = proto
     if next(_external(proto), None) is not None:
         checked = _emptied(proto)
-        objection = _objection(checked)
-    refuse(checked, objection, str(path))
+        objection = objection_to(checked)
+    refuse(checked, remaining_objection(checked, objection), str(path))
     source_files = Source(file, _read_external(proto, path, file.size, largest))
     return _graph(proto, str(path), source_files, path)
 
@@ -100,7 +101,7 @@ def _whole(proto: onnx.ModelProto, objection: str, where: str, source: Source | 
             hint="give the path of the .onnx file instead",
         )
     check_names(proto, where)
-    refuse(proto, objection, where)
+    refuse(proto, remaining_objection(proto, objection), where)
     return _graph(proto, where, source)
 
 
@@ -176,14 +177,3 @@ def _emptied(proto: onnx.ModelProto) -> onnx.ModelProto:
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
     return copy
-
-
-def _objection(model: onnx.ModelProto | bytes) -> str:
-    """Return what ONNX's checker objects to; empty for a valid model."""
-    try:
-        onnx.checker.check_model(model)
-    except EncodeError:
-        return "it is larger than a protobuf may be, 2 GiB"
-    except (onnx.checker.ValidationError, ValueError) as error:
-        return str(error).strip() or type(error).__name__
-    return ""

@@ -10,6 +10,7 @@ from toolchain.ops import (  # noqa: F401 - importing registers
     convolution,
     creation,
     cumulative,
+    experimental,
     group_query_attention,
     indexing,
     integer,
