@@ -1,6 +1,7 @@
 """Pruning: ADMM towards a tightening cardinality constraint, then training of the survivors."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 from passes.admm_training import AdmmStage, Penalty
@@ -10,6 +11,7 @@ from passes.finetune import FinetuneStage
 from passes.phase import Phase
 from passes.projection import project_onto
 from passes.trainer import Trainer
+from toolchain.graph.layout import Layout
 from toolchain.module import OnnxModule
 
 
@@ -18,11 +20,12 @@ class Prune(Pass):
     """Prunes to exact counts of kept weights.
 
     Attributes:
-        budgets: groups of tensors with the number of weights that each keeps.
+        budgets: groups of tensors with the number of weights that each keeps, and in which structure.
         penalty: ADMM's schedule.
         score: how weights are ranked over tensors, a key of ``SCORES``.
         start: ratio that the progressive targets begin at.
         admm_share: part of the allowance spent in ADMM, the rest trains the survivors.
+        layouts: by tensor name, for structures.
     """
 
     budgets: tuple[Budget, ...]
@@ -30,6 +33,7 @@ class Prune(Pass):
     score: str = "curvature"
     start: float = 5.0
     admm_share: float = 0.6
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,10 +54,10 @@ class Prune(Pass):
             "prune",
             module,
             self.names,
-            lambda done: TopK(progressive(self.budgets, sizes, self.start, done), self.score),
+            lambda done: TopK(progressive(self.budgets, sizes, self.start, done), self.score, self.layouts),
             self.penalty,
         )
 
     def _project(self, trainer: Trainer) -> None:
-        project_onto(trainer.module, self.names, TopK(self.budgets, "lamp"))
+        project_onto(trainer.module, self.names, TopK(self.budgets, "lamp", self.layouts))
         trainer.settle()

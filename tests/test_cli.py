@@ -68,6 +68,7 @@ def test_the_bare_form_calls_the_library_and_prints_where_things_are(library):
     assert asked == {
         "model": Path("model.onnx"),
         "prune": "36x",
+        "structure": None,
         "quant": "2bit",
         "data": None,
         "evaluation": None,

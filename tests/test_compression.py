@@ -13,6 +13,8 @@ from toolchain.compression import run_passes
 from toolchain.deadline import Deadline, deadline_for
 from toolchain.errors import TrainingError
 from toolchain.graph import load_graph
+from toolchain.graph.layout import Layout
+from toolchain.measure.structure import find_structure
 from toolchain.module import OnnxModule
 from toolchain.plan import Plan, TrainOptions
 from toolchain.progress import NullProgress
@@ -95,6 +97,22 @@ def test_a_model_that_was_pruned_before_keeps_its_zeros_when_it_is_quantized(tmp
     zeros = graph.initializers["w1"] == 0
     trainer, _ = run(graph, "", tmp_path, quant="2bit")
     assert bool((trainer.module.tensor("w1").detach().numpy()[zeros] == 0).all())
+
+
+@pytest.mark.parametrize(
+    ("structure", "request_", "kept"),
+    [("column", {"prune": "4x"}, 36), ("filter", {"prune": "3x", "quant": "2bit"}, 48), ("1:2", {"quant": "8bit"}, 72)],
+)
+@pytest.mark.parametrize("start", [1.0, 5.0])
+def test_a_structure_is_reached_by_training_to_the_weight(tmp_path, structure, request_, kept, start):
+    recipe = f"[prune_schedule]\nprogressive_start = {start}\nupdate_every = 4\n"
+    trainer, _ = run(build(PERCEPTRON), recipe, tmp_path, structure=structure, **request_)
+    values = {name: trainer.module.tensor(name).detach() for name in ("w1", "w2")}
+    masks = {name: trainer.module.formats[name].mask for name in values}
+    assert sum(int(mask.sum()) for mask in masks.values()) == kept
+    layouts = {"w1": Layout((16, 6), 0, 1), "w2": Layout((3, 16), 0, 1)}
+    assert all(find_structure(mask.float(), layouts[name]) in (structure, "dense") for name, mask in masks.items())
+    assert not any(bool(values[name][~mask].any()) for name, mask in masks.items())
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path):

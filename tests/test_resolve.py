@@ -14,8 +14,10 @@ from toolchain.amounts import QuantSpec, parse_prune
 from toolchain.errors import RecipeError
 from toolchain.graph import load_graph
 from toolchain.plan import PruneGroup
+from toolchain.pruning import largest_ratio
 from toolchain.recipe import Request, read_request
-from toolchain.resolve import largest_ratio, make_plan
+from toolchain.resolve import make_plan
+from toolchain.structures import parse_structure
 
 
 def chain(*sizes):
@@ -206,6 +208,82 @@ def test_single_targets_that_prune_more_than_the_whole_are_an_error(cnn, tmp_pat
 def test_the_plan_is_plain_json(cnn, tmp_path):
     plan = plan_of(cnn, tmp_path, 'exclude = ["conv1.*"]', prune="4x", quant="8bit")
     assert json.loads(json.dumps(asdict(plan)))["steps"][0]["total"] == TOTAL
+
+
+COLUMN, TWO_OF_FOUR, PATTERN = (parse_structure(name) for name in ("column", "2:4", "pattern"))
+
+
+def structured(graph, structure, **request):
+    return make_plan(graph, read_request(Request(structure=structure, **request))).prune
+
+
+def test_a_structure_goes_with_the_group(cnn):
+    (group,) = structured(cnn, "column", prune="4x").groups
+    assert (group.structure, group.kept, len(group.names)) == (COLUMN, TOTAL // 4, 3)
+
+
+def test_tensors_that_cannot_have_the_structure_stay_dense_and_the_rest_absorbs(cnn):
+    step = structured(cnn, "pattern", prune="1.13x")
+    (group,) = step.groups
+    assert group == PruneGroup(
+        ("conv1.weight", "conv2.weight"), round(TOTAL / Fraction("1.13")) - FC, CONV1 + CONV2, PATTERN
+    )
+    assert step.skipped == (("fc.weight", "it has no 3x3 kernels"),)
+    assert step.kept == round(TOTAL / Fraction("1.13"))
+
+
+def test_a_structure_that_fits_no_tensor_is_an_error_with_the_reasons(cnn):
+    with pytest.raises(RecipeError, match=r"by groups: conv1.weight \(fewer than 32 inputs"):
+        structured(cnn, "groups", prune="2x")
+
+
+def test_n_of_m_says_how_much_by_itself(cnn):
+    step = structured(cnn, "2:4")
+    assert step.groups == (
+        PruneGroup(("conv2.weight",), CONV2 // 2, CONV2, TWO_OF_FOUR),
+        PruneGroup(("fc.weight",), FC // 2, FC, TWO_OF_FOUR),
+    )
+    assert step.skipped == (("conv1.weight", "its 1 inputs are no multiple of 4"),)
+
+
+def test_n_of_m_against_another_ratio_is_an_error(cnn, tmp_path):
+    with pytest.raises(RecipeError, match=r"prune 4x cannot be reached") as caught:
+        structured(cnn, "2:4", prune="4x")
+    assert "1.95x" in caught.value.hint
+    with pytest.raises(RecipeError, match=r"'fc.weight': 2:4 keeps 640 of 1,280 weights, not 320"):
+        plan_of(cnn, tmp_path, '[[tensor]]\nmatch = "fc.*"\nprune = "4x"\nstructure = "2:4"')
+
+
+def test_a_ratio_that_a_structure_cannot_reach_names_the_largest_it_can(cnn):
+    least = 4 + 8 + 10  # one column of each
+    with pytest.raises(RecipeError, match=r"keeps at least one unit of its structure") as caught:
+        structured(cnn, "column", prune="100x")
+    assert f"{largest_ratio(TOTAL, least):.2f}x" in caught.value.hint
+    assert structured(cnn, "column", prune=f"{largest_ratio(TOTAL, least):.2f}x").kept >= least
+
+
+def test_a_ratio_that_a_structure_prunes_beyond_is_an_error(cnn, tmp_path):
+    with pytest.raises(RecipeError, match=r"pattern keeps at most 128 of 288 weights, not 144") as caught:
+        plan_of(cnn, tmp_path, '[[tensor]]\nmatch = "conv2.*"\nprune = "2x"\nstructure = "pattern"')
+    assert "2.25x" in caught.value.hint
+
+
+def test_what_a_fixed_ratio_leaves_goes_to_the_others(cnn, tmp_path):
+    step = plan_of(cnn, tmp_path, 'structure = "column"\n[[tensor]]\nop = "Gemm"\nstructure = "2:4"', prune="2x").prune
+    assert {str(group.structure): group.kept for group in step.groups} == {"2:4": FC // 2, "column": (TOTAL - FC) // 2}
+
+
+def test_two_structures_of_one_target_share_it_exactly(cnn, tmp_path):
+    text = 'structure = "column"\n[[tensor]]\nop = "Gemm"\nstructure = "unstructured"'
+    step = plan_of(cnn, tmp_path, text, prune="4x").prune
+    assert {str(group.structure): group.kept for group in step.groups} == {"column": 81, "unstructured": 320}
+    assert step.kept == TOTAL // 4
+
+
+def test_a_structure_without_an_amount_is_an_error(cnn):
+    with pytest.raises(RecipeError, match="not how much") as caught:
+        structured(cnn, "column")
+    assert "--prune" in caught.value.hint
 
 
 SIZES = st.lists(st.integers(2, 60), min_size=1, max_size=5)

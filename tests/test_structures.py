@@ -47,7 +47,7 @@ def test_what_is_no_structure_is_refused(text, message):
         ("pattern", MATRIX, "no 3x3 kernels"),
         ("groups", DEPTHWISE, "it has groups already"),
         ("groups", Layout((2, 64, 64), 2, 1), "it is a stack of 2 matrices"),
-        ("groups", Layout((64, 3, 7, 7), 0, 1, (2, 3)), "3 inputs and 64 outputs are too few"),
+        ("groups", Layout((64, 3, 7, 7), 0, 1, (2, 3)), "fewer than 32 inputs or outputs are too few"),
         ("filter", VECTOR, "it is a single filter"),
         ("column", VECTOR, "a column of it is a single weight"),
         ("column", DEPTHWISE, "a column of it is a single weight"),

@@ -15,6 +15,7 @@ import click
 
 from toolchain.amounts import parse_duration, parse_prune, parse_quant
 from toolchain.errors import ToolchainError, nearest
+from toolchain.structures import parse_structure
 
 if TYPE_CHECKING:
     from calibration.data import Preprocessing
@@ -34,7 +35,7 @@ Examples:
 """
 
 SECTIONS = {
-    "What to do": ("prune", "quant", "recipe"),
+    "What to do": ("prune", "structure", "quant", "recipe"),
     "Data": ("data", "evaluation", "scale", "mean", "std", "layout"),
     "Training": ("epochs", "budget", "device", "seed", "resume"),
     "Output": ("output", "report", "quiet", "verbose"),
@@ -157,6 +158,12 @@ def main() -> None:
 @click.command("run", cls=_ModelCommand)
 @click.argument("model", type=_FILE)
 @click.option("--prune", metavar="AMOUNT", callback=_amount(parse_prune), help="36x, 97% or 0.97 (zeros).")
+@click.option(
+    "--structure",
+    metavar="NAME",
+    callback=_amount(parse_structure),
+    help="groups, filter, column, 2:4, block4x1, pattern.",
+)
 @click.option("--quant", metavar="GRID", callback=_amount(parse_quant), help="8bit, 4bit, 3bit, 2bit, ternary, binary.")
 @click.option("--recipe", type=_FILE, help="TOML file with everything else: targets per tensor, schedules.")
 @click.option("--data", metavar="SOURCE", help="Training data: .npz, .npy, folder of class folders, package.mod:func.")
@@ -177,6 +184,7 @@ def main() -> None:
 def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     model: Path,
     prune: str | None,
+    structure: str | None,
     quant: str | None,
     recipe: Path | None,
     data: str | None,
@@ -196,7 +204,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     verbose: bool,
 ) -> None:
     """Compress MODEL."""
-    if prune is None and quant is None and recipe is None:
+    if prune is None and structure is None and quant is None and recipe is None:
         raise click.UsageError("say what to do: --prune 36x, --quant 2bit, both, or --recipe recipe.toml")
     if epochs is not None and budget is not None:
         raise click.UsageError("--epochs and --budget exclude each other")
@@ -210,6 +218,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
             result = compress(
                 model,
                 prune=prune,
+                structure=structure,
                 quant=quant,
                 data=data,
                 evaluation=evaluation,

@@ -18,7 +18,8 @@ from passes.trainer import Trainer
 from toolchain.amounts import QuantSpec
 from toolchain.export import KernelChoice, activation_values, choose_kernels
 from toolchain.formats import TensorFormat
-from toolchain.graph import find_weights
+from toolchain.graph import Graph, find_weights
+from toolchain.graph.layout import find_layouts
 from toolchain.module import OnnxModule
 from toolchain.plan import Plan
 from toolchain.run import Compression, Run
@@ -40,7 +41,7 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
     if plan.quantize is not None:
         quant_share = plan.quant_schedule.time_share if plan.prune is not None else 1.0
     if plan.prune is not None:
-        for phase in _prune_pass(plan).phases():
+        for phase in _prune_pass(plan, module.graph).phases():
             run.train(phase, (1 - quant_share) * phase.share)
     if plan.quantize is not None:
         run.do(partial(_keep_zeros, module, plan.quantize.names))
@@ -54,15 +55,16 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
     return run.done
 
 
-def _prune_pass(plan: Plan) -> Prune:
+def _prune_pass(plan: Plan, graph: Graph) -> Prune:
     schedule = plan.prune_schedule
     groups = plan.prune.groups if plan.prune is not None else ()
     return Prune(
-        budgets=tuple(Budget(group.names, group.kept) for group in groups),
+        budgets=tuple(Budget(group.names, group.kept, group.structure) for group in groups),
         penalty=Penalty(schedule.rho, schedule.update_every),
         score=schedule.score,
         start=schedule.progressive_start,
         admm_share=schedule.admm_share,
+        layouts=find_layouts(graph, find_weights(graph)),
     )
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from toolchain.graph import Node, Value, Weight, find_weights, load_graph, simplify
 from toolchain.program import survey
-from toolchain.resolve import largest_ratio
+from toolchain.pruning import largest_ratio
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     model: str | os.PathLike[str],
     *,
     prune: str | float | None = None,
+    structure: str | None = None,
     quant: str | None = None,
     data: str | None = None,
     evaluation: str | None = None,
@@ -97,6 +98,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     Args:
         model: path of the ONNX file; never written.
         prune: ``"36x"``, ``"97%"`` or a fraction of zeros, over all prunable weights together.
+        structure: which weights are pruned together: ``"groups"``, ``"filter"``, ``"column"``, ``"2:4"``,
+            ``"block4x1"`` or ``"pattern"``; None prunes single weights.
         quant: ``"8bit"``, ``"4bit"``, ``"3bit"``, ``"2bit"``, ``"ternary"`` or ``"binary"``.
         data: ``.npz``, ``.npy``, a folder of class folders of images, or ``package.module:function``; None synthesises
             inputs, and accuracy on real data is then not measured.
@@ -118,7 +121,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         ToolchainError: anything that the user can mend; nothing is left half-written.
     """
     started = time.monotonic()
-    request = read_request(Request(prune, quant, epochs, budget, device, seed, recipe))
+    request = read_request(Request(prune, quant, epochs, budget, device, seed, recipe, structure))
     source = Path(model)
     target = Path(output) if output is not None else default_output(source)
     folder = Path(report) if report is not None else default_report(target)

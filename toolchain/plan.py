@@ -1,11 +1,13 @@
 """The plan: what will be done to which tensor, resolved before any compute; JSON-able through and through."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from toolchain.amounts import QuantSpec
 from toolchain.errors import RecipeError
+from toolchain.structures import UNSTRUCTURED, Structure
 
 Device = Literal["auto", "cpu", "cuda"]
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
@@ -29,11 +31,13 @@ class PruneGroup:
         names: initializer names; every one keeps at least one weight, so ``len(names) <= kept``.
         kept: how many weights stay, over all ``names`` together, exactly.
         size: how many weights ``names`` have together.
+        structure: which weights are pruned together.
     """
 
     names: tuple[str, ...]
     kept: int
     size: int
+    structure: Structure = UNSTRUCTURED
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,12 @@ class PruneStep:
     Attributes:
         groups: disjoint; tensors with a target of their own are groups of one.
         total: prunable weights of the whole model, those in no group (excluded, dense) included.
+        skipped: tensors that stay dense because the structure asked for cannot be theirs, and why.
     """
 
     groups: tuple[PruneGroup, ...]
     total: int
+    skipped: tuple[tuple[str, str], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -202,18 +208,44 @@ def describe_plan(plan: Plan) -> list[dict[str, Json]]:
 
 def _describe_prune(step: PruneStep) -> dict[str, Json]:
     ratio = step.total / step.kept
-    pruned = len(step.names)
     return {
         "step": "prune",
-        "says": f"prune {pruned} tensor{'s' * (pruned != 1)} to {step.kept:,} of {step.total:,} weights ({ratio:.4g}x)",
+        "says": f"prune {_tensors(step)} to {step.kept:,} of {step.total:,} weights ({ratio:.4g}x){_left_dense(step)}",
         "total": step.total,
         "kept": step.kept,
         "ratio": ratio,
         "groups": [
-            {"names": list(group.names), "kept": group.kept, "size": group.size, "ratio": group.size / group.kept}
+            {
+                "names": list(group.names),
+                "kept": group.kept,
+                "size": group.size,
+                "ratio": group.size / group.kept,
+                "structure": str(group.structure),
+            }
             for group in step.groups
         ],
+        "skipped": [{"name": name, "reason": reason} for name, reason in step.skipped],
     }
+
+
+def _tensors(step: PruneStep) -> str:
+    """Say how many tensors are pruned, and in which structures if any has one."""
+    pruned = len(step.names)
+    counts: dict[str, int] = {}
+    for group in step.groups:
+        counts[str(group.structure)] = counts.get(str(group.structure), 0) + len(group.names)
+    plural = f"{pruned} tensor{'s' * (pruned != 1)}"
+    if set(counts) <= {str(UNSTRUCTURED)}:
+        return plural
+    return f"{plural} ({', '.join(f'{count} {name}' for name, count in counts.items())})"
+
+
+def _left_dense(step: PruneStep) -> str:
+    if not step.skipped:
+        return ""
+    counts = Counter(reason for _, reason in step.skipped)
+    reasons = "; ".join(f"{count} because {reason}" for reason, count in counts.most_common())
+    return f"; {len(step.skipped)} stay dense: {reasons}"
 
 
 def _describe_quantize(step: QuantizeStep) -> dict[str, Json]:

@@ -3,6 +3,7 @@
 ::
 
     prune = "36x"                  # over all prunable weights together
+    structure = "groups"           # which weights go together; left out: single weights
     quant = "2bit"
     epochs = 20                    # or budget = "10m"
     exclude = ["classifier.*"]     # neither pruned nor quantized
@@ -10,6 +11,7 @@
     [[tensor]]                     # later tables win over earlier ones, and over exclude
     match = "conv1.*"              # glob on initializer names; and / or op = "Conv"
     prune = "2x"                   # every matched tensor reaches this by itself; false keeps it dense
+    structure = "2:4"              # of every matched tensor
     quant = "8bit"                 # false keeps it float
 
     [train]                        # fields of plan.TrainOptions: batch_size, learning_rate
@@ -39,12 +41,13 @@ from toolchain.amounts import (
 from toolchain.errors import RecipeError
 from toolchain.options import Toml, check_keys, kind_of, located, read_options, wrong_type
 from toolchain.plan import CalibrationOptions, Device, ExportOptions, PruneSchedule, QuantSchedule, TrainOptions
+from toolchain.structures import Structure, parse_structure
 
-_Parsed = TypeVar("_Parsed", PruneTarget, QuantSpec, float)
+_Parsed = TypeVar("_Parsed", PruneTarget, QuantSpec, Structure, float)
 _Target = TypeVar("_Target", PruneTarget, QuantSpec)
 
-TOP_KEYS = ("prune", "quant", "epochs", "budget", "exclude")
-RULE_KEYS = ("match", "op", "prune", "quant", "exclude")
+TOP_KEYS = ("prune", "structure", "quant", "epochs", "budget", "exclude")
+RULE_KEYS = ("match", "op", "prune", "structure", "quant", "exclude")
 TRAIN_KEYS = ("batch_size", "learning_rate")  # the other fields are top-level keys or options of the command
 
 
@@ -60,6 +63,7 @@ class Request:
         device: where to train.
         seed: of every random choice.
         recipe: path of a ``recipe.toml``.
+        structure: such as ``"groups"``; None leaves it to the recipe.
     """
 
     prune: str | float | None = None
@@ -69,6 +73,7 @@ class Request:
     device: Device = "auto"
     seed: int = 0
     recipe: str | os.PathLike[str] | None = None
+    structure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class TensorRule:
         op: operator type; None matches every operator.
         prune: target of every matched tensor by itself; False keeps them dense; None says nothing.
         quant: grid of every matched tensor; False keeps them float; None says nothing.
+        structure: of every matched tensor; None says nothing.
     """
 
     where: str
@@ -88,6 +94,7 @@ class TensorRule:
     op: str | None
     prune: PruneTarget | Literal[False] | None
     quant: QuantSpec | Literal[False] | None
+    structure: Structure | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,7 @@ class Recipe:
     """Everything asked for, parsed and checked as far as that goes without a model."""
 
     prune: PruneTarget | None = None
+    structure: Structure | None = None
     quant: QuantSpec | None = None
     rules: tuple[TensorRule, ...] = ()
     train: TrainOptions = field(default_factory=TrainOptions)
@@ -120,12 +128,23 @@ def read_request(request: Request) -> Recipe:
     recipe = replace(
         recipe,
         prune=recipe.prune if request.prune is None else _prune(request.prune, ""),
+        structure=recipe.structure if request.structure is None else _structure(request.structure, ""),
         quant=recipe.quant if request.quant is None else _quant(request.quant, ""),
         train=replace(train, seed=_whole(request.seed, "seed"), device=request.device),
     )
-    if recipe.prune is None and recipe.quant is None and not any(rule.prune or rule.quant for rule in recipe.rules):
-        raise RecipeError("nothing to do: neither prune nor quant is given", hint="add --prune 36x or --quant 8bit")
+    _check_asks(recipe)
     return recipe
+
+
+def _check_asks(recipe: Recipe) -> None:
+    """Raise unless something is to be done: an amount of pruning, a structure that implies one, or a grid."""
+    structures = [recipe.structure, *(rule.structure for rule in recipe.rules)]
+    implied = any(structure is not None and structure.kind == "n:m" for structure in structures)
+    pruned = implied or recipe.prune is not None or any(rule.prune for rule in recipe.rules)
+    if any(structures) and not pruned:
+        raise RecipeError("structure says what goes together, not how much", hint="add --prune 2x")
+    if not pruned and recipe.quant is None and not any(rule.quant for rule in recipe.rules):
+        raise RecipeError("nothing to do: neither prune nor quant is given", hint="add --prune 36x or --quant 8bit")
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -156,6 +175,7 @@ def _recipe(table: Toml, where: str) -> Recipe:
     epochs, budget_s = _training_time(table.get("epochs"), table.get("budget"), where)
     return Recipe(
         prune=_prune(table["prune"], where) if "prune" in table else None,
+        structure=_structure(table["structure"], where) if "structure" in table else None,
         quant=_quant(table["quant"], where) if "quant" in table else None,
         rules=(*_exclusions(table.get("exclude", []), where), *_rules(table.get("tensor", []), where)),
         train=replace(train, epochs=epochs, budget_s=budget_s),
@@ -191,10 +211,10 @@ def _rule(table: Toml, where: str) -> TensorRule:
     exclude = table.get("exclude", False)
     if not isinstance(exclude, bool):
         raise wrong_type(where, "exclude", exclude, "true or false")
-    if exclude and ("prune" in table or "quant" in table):
+    if exclude and not {"prune", "structure", "quant"}.isdisjoint(table):
         raise RecipeError(f"{where} excludes tensors and gives them a target as well", hint="keep one of the two")
-    if not exclude and "prune" not in table and "quant" not in table:
-        raise RecipeError(f"{where} says nothing to do", hint="add prune, quant or exclude = true")
+    if not exclude and {"prune", "structure", "quant"}.isdisjoint(table):
+        raise RecipeError(f"{where} says nothing to do", hint="add prune, structure, quant or exclude = true")
     nothing: Literal[False] | None = False if exclude else None
     return TensorRule(
         where,
@@ -202,6 +222,7 @@ def _rule(table: Toml, where: str) -> TensorRule:
         patterns["op"],
         prune=_unless_false(_prune, table["prune"], where) if "prune" in table else nothing,
         quant=_unless_false(_quant, table["quant"], where) if "quant" in table else nothing,
+        structure=_structure(table["structure"], where) if "structure" in table else None,
     )
 
 
@@ -219,6 +240,12 @@ def _quant(value: object, where: str) -> QuantSpec:
     if not isinstance(value, str):
         raise wrong_type(where, "quant", value, 'a text such as "2bit"')
     return _parsed(parse_quant, value, where)
+
+
+def _structure(value: object, where: str) -> Structure:
+    if not isinstance(value, str):
+        raise wrong_type(where, "structure", value, 'a text such as "groups"')
+    return _parsed(parse_structure, value, where)
 
 
 def _written(value: str | int | float) -> str:

@@ -1,6 +1,5 @@
 """Resolves a ``Recipe`` against a graph: which tensor, how many weights, which grid, all before any compute."""
 
-import math
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -8,8 +7,11 @@ from typing import Literal
 from toolchain.amounts import PruneTarget, QuantSpec
 from toolchain.errors import RecipeError, nearest
 from toolchain.graph import Graph, Weight, find_weights
-from toolchain.plan import Plan, PruneGroup, PruneStep, QuantizeStep, Step
+from toolchain.graph.layout import find_layouts
+from toolchain.plan import Plan, PruneStep, QuantizeStep, Step
+from toolchain.pruning import PruneWish, prune_step
 from toolchain.recipe import Recipe, TensorRule
+from toolchain.structures import UNSTRUCTURED, Structure
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class _Wish:
 
     prune: PruneTarget | Literal[False] | None = None
     quant: QuantSpec | Literal[False] | None = None
+    structure: Structure | None = None
 
 
 def make_plan(graph: Graph, recipe: Recipe) -> Plan:
@@ -39,11 +42,14 @@ def make_plan(graph: Graph, recipe: Recipe) -> Plan:
         for name in _matched(rule, weights):
             wish = wishes[name]
             wishes[name] = _Wish(
-                wish.prune if rule.prune is None else rule.prune, wish.quant if rule.quant is None else rule.quant
+                wish.prune if rule.prune is None else rule.prune,
+                wish.quant if rule.quant is None else rule.quant,
+                rule.structure or wish.structure,
             )
     steps: list[Step] = []
-    if recipe.prune is not None or any(wish.prune for wish in wishes.values()):
-        steps.append(_prune_step(usable, wishes, recipe.prune))
+    prune = _prune_step(graph, usable, wishes, recipe)
+    if recipe.prune is not None or prune.groups:
+        steps.append(prune)
     if recipe.quant is not None or any(wish.quant for wish in wishes.values()):
         steps.append(_quantize_step(wishes, recipe.quant))
     return Plan(
@@ -54,11 +60,6 @@ def make_plan(graph: Graph, recipe: Recipe) -> Plan:
         calibration=recipe.calibration,
         export=recipe.export,
     )
-
-
-def largest_ratio(weights: int, least: int) -> float:
-    """Return the largest ratio, rounded down to two decimals, that leaves ``least`` of ``weights``."""
-    return math.floor(100 * weights / least) / 100
 
 
 def _matched(rule: TensorRule, weights: tuple[Weight, ...]) -> list[str]:
@@ -72,7 +73,7 @@ def _matched(rule: TensorRule, weights: tuple[Weight, ...]) -> list[str]:
             of = f" of {rule.op}" if rule.op else ""
             raise RecipeError(f"{rule.where}: no tensor{of} matches {rule.match!r}; {nearest(rule.match, names)}")
     usable = [weight.name for weight in found if not weight.reason]
-    if not usable and (rule.prune or rule.quant):
+    if not usable and (rule.prune or rule.quant or rule.structure):
         pattern = rule.match if rule.match is not None else f"op {rule.op}"
         raise RecipeError(
             f"{rule.where}: nothing that matches {pattern!r} can be pruned or quantized: {_refused(tuple(found))}",
@@ -97,54 +98,13 @@ def _refused(weights: tuple[Weight, ...]) -> str:
     return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
-def _prune_step(usable: dict[str, Weight], wishes: dict[str, _Wish], target: PruneTarget | None) -> PruneStep:
-    total = sum(weight.size for weight in usable.values())
-    own = [_own_group(usable[name], wish.prune) for name, wish in wishes.items() if wish.prune]
-    rest = [usable[name] for name, wish in wishes.items() if wish.prune is None] if target is not None else []
-    groups = list(own)
-    if target is not None:
-        size = sum(weight.size for weight in rest)
-        fixed = total - size - sum(group.size - group.kept for group in own)
-        kept = target.kept(total) - fixed
-        _check_reachable(target, total, fixed, rest)
-        if rest:
-            groups.append(PruneGroup(tuple(weight.name for weight in rest), kept, size))
-    return PruneStep(tuple(groups), total)
-
-
-def _own_group(weight: Weight, target: PruneTarget) -> PruneGroup:
-    kept = target.kept(weight.size)
-    if kept < 1:
-        raise RecipeError(
-            f"tensor {weight.name!r} has {weight.size:,} weights and cannot be pruned {target.text}",
-            hint=f"the largest ratio that it can reach is {weight.size}x: one weight has to stay",
-        )
-    return PruneGroup((weight.name,), kept, weight.size)
-
-
-def _check_reachable(target: PruneTarget, total: int, fixed: int, rest: list[Weight]) -> None:
-    """Raise unless ``rest`` can absorb what is left: one weight per tensor at least, all of them at most.
-
-    Args:
-        target: asked for over all ``total`` prunable weights.
-        total: prunable weights of the model.
-        fixed: weights that stay whatever happens to ``rest``: dense tensors and those with their own target.
-        rest: the tensors without a target of their own.
-    """
-    kept, least, most = target.kept(total), fixed + len(rest), fixed + sum(weight.size for weight in rest)
-    if kept < least:
-        held = f"{fixed:,} are excluded or have their own target, " if fixed else ""
-        raise RecipeError(
-            f"prune {target.text} cannot be reached: it leaves {kept:,} of {total:,} weights, {held}"
-            f"and each of the {'other ' if fixed else ''}{len(rest)} tensors keeps at least one",
-            hint=f"the largest ratio that can be reached is {largest_ratio(total, least):.2f}x",
-        )
-    if kept > most:
-        raise RecipeError(
-            f"prune {target.text} keeps {kept:,} of {total:,} weights, "
-            f"but the targets of single tensors leave only {most:,}",
-            hint=f"ask for {total / most:.4g}x, leave prune out, or relax the targets of single tensors",
-        )
+def _prune_step(graph: Graph, usable: dict[str, Weight], wishes: dict[str, _Wish], recipe: Recipe) -> PruneStep:
+    layouts = find_layouts(graph, usable.values())
+    asked = [
+        PruneWish(usable[name], layouts.get(name), wish.prune, wish.structure or recipe.structure or UNSTRUCTURED)
+        for name, wish in wishes.items()
+    ]
+    return prune_step(asked, recipe.prune)
 
 
 def _quantize_step(wishes: dict[str, _Wish], spec: QuantSpec | None) -> QuantizeStep:

@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from toolchain.errors import RecipeError, nearest
-from toolchain.graph.layout import Layout
+
+if TYPE_CHECKING:
+    from toolchain.graph.layout import Layout
 
 Kind = Literal["unstructured", "filter", "column", "block", "n:m", "pattern", "groups"]
 
@@ -91,7 +93,7 @@ def parse_structure(text: str) -> Structure:
     )
 
 
-def objection(structure: Structure, layout: Layout | None) -> str:
+def objection(structure: Structure, layout: "Layout | None") -> str:
     """Return why a weight cannot have the structure; empty when it can."""
     if structure.kind == "unstructured":
         return ""
@@ -106,20 +108,20 @@ def objection(structure: Structure, layout: Layout | None) -> str:
     elif structure.kind == "groups" and matrices > 1:
         reason = "it has groups already" if layout.kernel else f"it is a stack of {matrices} matrices"
     elif structure.kind == "groups" and min(outputs, inputs) < NARROWEST:
-        reason = f"{inputs} inputs and {outputs} outputs are too few to gather, {NARROWEST} of each are needed"
+        reason = f"fewer than {NARROWEST} inputs or outputs are too few for groups"
     elif structure.kind in ("filter", "column", "block"):
         reason = _unit_objection(structure, layout)
     return reason
 
 
-def _unit_objection(structure: Structure, layout: Layout) -> str:
+def _unit_objection(structure: Structure, layout: "Layout") -> str:
     unit = unit_extent(structure, layout)
     if layout.stack == (1, *unit):
         return f"it is a single {structure.kind}"
     return f"a {structure.kind} of it is a single weight" if unit == (1, 1, 1) else ""
 
 
-def unit_extent(structure: Structure, layout: Layout) -> tuple[int, int, int]:
+def unit_extent(structure: Structure, layout: "Layout") -> tuple[int, int, int]:
     """Return how many outputs, inputs and positions are pruned together, by filter, column, block or whole kernel."""
     _, outputs, inputs, positions = layout.stack
     if structure.kind == "filter":
@@ -131,7 +133,7 @@ def unit_extent(structure: Structure, layout: Layout) -> tuple[int, int, int]:
     return min(structure.sizes[0], outputs), min(structure.sizes[1], inputs), 1
 
 
-def bounds(structure: Structure, layout: Layout) -> tuple[int, int]:
+def bounds(structure: Structure, layout: "Layout") -> tuple[int, int]:
     """Return the fewest and the most weights that the structure can keep of a tensor that it applies to."""
     matrices, outputs, inputs, positions = layout.stack
     size = matrices * outputs * inputs * positions
@@ -148,7 +150,7 @@ def bounds(structure: Structure, layout: Layout) -> tuple[int, int]:
     return unit[0] * unit[1] * unit[2], size
 
 
-def group_count(layout: Layout) -> int:
+def group_count(layout: "Layout") -> int:
     """Return into how many groups of equal size the outputs are divided, by the tensor's width."""
     outputs = layout.stack[1]
     least, most = (CONV_OUTPUTS, MOST_CONV_GROUPS) if layout.kernel else (MATRIX_OUTPUTS, MOST_MATRIX_GROUPS)

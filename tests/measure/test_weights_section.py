@@ -5,7 +5,7 @@ import torch
 
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import load_graph
-from toolchain.measure.weights import structure, weights_section
+from toolchain.measure.weights import weights_section
 from toolchain.module import OnnxModule
 
 
@@ -58,18 +58,6 @@ def test_a_model_whose_weights_are_all_zero_has_no_ratio(module):
             weight.zero_()
 
     assert weights_section(module, {})["ratio"] is None
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([[1.0, 2.0], [3.0, 4.0]], "dense"),
-        ([[0.0, 0.0], [3.0, 4.0]], "channels"),
-        ([[0.0, 2.0], [3.0, 4.0]], "unstructured"),
-    ],
-)
-def test_structure_says_how_the_zeros_lie(values, expected):
-    assert structure(torch.tensor(values), axis=0) == expected
 
 
 def test_a_row_says_why_its_node_has_its_kernel(module):

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from toolchain.graph import Weight, find_weights
+from toolchain.graph.layout import Layout, find_layouts
+from toolchain.measure.structure import find_structure
 from toolchain.module import OnnxModule
 
 
@@ -42,7 +43,11 @@ def weights_section(
         ``bits_per_weight`` = bits in the file per original weight, and a row per tensor.
     """
     prunable = [weight for weight in find_weights(module.graph) if not weight.reason]
-    rows = [_row(weight, module, stored.get(weight.name)) | _why(weight, reasons or {}) for weight in prunable]
+    layouts = find_layouts(module.graph, prunable)
+    rows = [
+        _row(weight, module, stored.get(weight.name), layouts.get(weight.name)) | _why(weight, reasons or {})
+        for weight in prunable
+    ]
     total, nonzero = sum(row["size"] for row in rows), sum(row["nonzero"] for row in rows)
     return {
         "total": total,
@@ -54,7 +59,7 @@ def weights_section(
     }
 
 
-def _row(weight: Weight, module: OnnxModule, stored: Stored | None) -> dict[str, Any]:
+def _row(weight: Weight, module: OnnxModule, stored: Stored | None, layout: Layout | None) -> dict[str, Any]:
     values = module.tensor(weight.name).detach()
     tensor_format = module.formats.get(weight.name)
     grid = None if tensor_format is None else tensor_format.grid
@@ -65,7 +70,7 @@ def _row(weight: Weight, module: OnnxModule, stored: Stored | None) -> dict[str,
         "size": weight.size,
         "nonzero": int(torch.count_nonzero(values)),
         "bits": 8 * values.element_size() if grid is None else grid.bits,
-        "structure": structure(values, weight.axis),
+        "structure": find_structure(values.cpu(), layout),
         "encoding": stored.encoding if stored else "dense",
         "kernel": stored.kernel if stored else "float",
         "bytes": stored.bytes if stored else values.element_size() * weight.size,
@@ -75,20 +80,3 @@ def _row(weight: Weight, module: OnnxModule, stored: Stored | None) -> dict[str,
 def _why(weight: Weight, reasons: Mapping[str, str]) -> dict[str, str]:
     said = [reasons[node] for node in weight.nodes if reasons.get(node)]
     return {"kernel_reason": "; ".join(dict.fromkeys(said))}
-
-
-def structure(values: Tensor, axis: int | None) -> str:
-    """Return how the zeros of ``values`` lie.
-
-    Returns:
-        ``"dense"`` without zeros, ``"channels"`` when every zero lies in an output channel that is zero throughout,
-        ``"unstructured"`` otherwise.
-    """
-    kept = values != 0
-    if bool(kept.all()):
-        return "dense"
-    if axis is not None:
-        channels = kept.movedim(axis, 0).flatten(1)
-        if bool((channels.all(1) | ~channels.any(1)).all()):
-            return "channels"
-    return "unstructured"

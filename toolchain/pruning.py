@@ -1,0 +1,155 @@
+"""Resolves how many weights every tensor keeps, and in which structure, before any compute."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from toolchain.amounts import PruneTarget
+from toolchain.errors import RecipeError
+from toolchain.graph import Weight
+from toolchain.graph.layout import Layout
+from toolchain.plan import PruneGroup, PruneStep
+from toolchain.structures import Structure, bounds, objection
+
+
+@dataclass(frozen=True)
+class PruneWish:
+    """What is asked of one tensor.
+
+    Attributes:
+        weight: the tensor.
+        layout: what its dimensions are; None where its users disagree.
+        target: of its own; None leaves it to the overall target, False keeps it dense.
+        structure: which of its weights go together.
+    """
+
+    weight: Weight
+    layout: Layout | None
+    target: PruneTarget | Literal[False] | None
+    structure: Structure
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The fewest and the most weights that it can keep."""
+        return (1, self.weight.size) if self.layout is None else bounds(self.structure, self.layout)
+
+
+def prune_step(wishes: Sequence[PruneWish], target: PruneTarget | None) -> PruneStep:
+    """Return the step that prunes what is asked for; its counts are exact.
+
+    Args:
+        wishes: of every prunable tensor.
+        target: over all of them together; None prunes only those with a target of their own or a fixed ratio.
+
+    Raises:
+        RecipeError: a structure fits no tensor, or a count cannot be reached.
+    """
+    asked = [wish for wish in wishes if _is_asked(wish, target)]
+    reasons = {wish.weight.name: objection(wish.structure, wish.layout) for wish in asked}
+    skipped = tuple((name, reason) for name, reason in reasons.items() if reason)
+    fitting = [wish for wish in asked if not reasons[wish.weight.name]]
+    if not fitting and skipped:
+        raise RecipeError(
+            f"nothing can be pruned by {_names(asked)}: {_listed(skipped)}",
+            hint="leave structure out to prune single weights, or name another one",
+        )
+    total = sum(wish.weight.size for wish in wishes)
+    own = [_own_group(wish) for wish in fitting if wish.target or wish.structure.kind == "n:m"]
+    rest = [wish for wish in fitting if wish.target is None and wish.structure.kind != "n:m"]
+    groups = list(own)
+    if target is not None:
+        fixed = total - sum(wish.weight.size for wish in rest) - sum(group.size - group.kept for group in own)
+        _check_reachable(target, (total, fixed), rest, _listed(skipped))
+        groups += _share(rest, target.kept(total) - fixed)
+    return PruneStep(tuple(groups), total, skipped)
+
+
+def largest_ratio(weights: int, least: int) -> float:
+    """Return the largest ratio, rounded down to two decimals, that leaves ``least`` of ``weights``."""
+    return math.floor(100 * weights / least) / 100
+
+
+def _is_asked(wish: PruneWish, target: PruneTarget | None) -> bool:
+    if wish.target is None:
+        return target is not None or wish.structure.kind == "n:m"
+    return bool(wish.target)
+
+
+def _names(wishes: Sequence[PruneWish]) -> str:
+    return ", ".join(dict.fromkeys(str(wish.structure) for wish in wishes))
+
+
+def _listed(skipped: Sequence[tuple[str, str]]) -> str:
+    shown = ", ".join(f"{name} ({reason})" for name, reason in skipped[:5])
+    return shown + (f" and {len(skipped) - 5} more" if len(skipped) > 5 else "")
+
+
+def _own_group(wish: PruneWish) -> PruneGroup:
+    weight, (least, most), text = wish.weight, wish.limits, wish.target.text if wish.target else ""
+    kept = wish.target.kept(weight.size) if wish.target else least
+    if wish.structure.kind == "n:m" and kept != least:
+        raise RecipeError(
+            f"tensor {weight.name!r}: {wish.structure} keeps {least:,} of {weight.size:,} weights, not {kept:,}",
+            hint=f"leave its prune out: {wish.structure} says how many",
+        )
+    if kept < least:
+        unit = "one weight has" if least == 1 else f"{least:,} weights, one unit of {wish.structure}, have"
+        raise RecipeError(
+            f"tensor {weight.name!r} has {weight.size:,} weights and cannot be pruned {text}",
+            hint=f"the largest ratio that it can reach is {weight.size / least:.4g}x: {unit} to stay",
+        )
+    if kept > most:
+        raise RecipeError(
+            f"tensor {weight.name!r}: {wish.structure} keeps at most {most:,} of {weight.size:,} weights, not {kept:,}",
+            hint=f"ask for at least {math.ceil(100 * weight.size / most) / 100:.4g}x",
+        )
+    return PruneGroup((weight.name,), kept, weight.size, wish.structure)
+
+
+def _share(rest: Sequence[PruneWish], kept: int) -> list[PruneGroup]:
+    """Return a group per structure; each gets its part of ``kept`` by size, as far as it can."""
+    parts: dict[Structure, list[PruneWish]] = {}
+    for wish in rest:
+        parts.setdefault(wish.structure, []).append(wish)
+    limits = [tuple(map(sum, zip(*(wish.limits for wish in part), strict=True))) for part in parts.values()]
+    sizes = [sum(wish.weight.size for wish in part) for part in parts.values()]
+    groups = []
+    for index, (structure, part) in enumerate(parts.items()):
+        low = max(limits[index][0], kept - sum(most for _, most in limits[index + 1 :]))
+        high = min(limits[index][1], kept - sum(least for least, _ in limits[index + 1 :]))
+        count = min(max(round(kept * sizes[index] / sum(sizes[index:])), low), high)
+        groups.append(PruneGroup(tuple(wish.weight.name for wish in part), count, sizes[index], structure))
+        kept -= count
+    return groups
+
+
+def _check_reachable(target: PruneTarget, counts: tuple[int, int], rest: Sequence[PruneWish], skipped: str) -> None:
+    """Raise unless ``rest`` can absorb what is left: one unit per tensor at least, what its structures allow at most.
+
+    Args:
+        target: asked for over all prunable weights.
+        counts: all prunable weights, and those that stay whatever happens to ``rest``: dense tensors and those with
+            their own target.
+        rest: the tensors without a target of their own.
+        skipped: tensors that stay dense because of their structure, and why.
+    """
+    total, fixed = counts
+    kept = target.kept(total)
+    least, most = (fixed + sum(wish.limits[index] for wish in rest) for index in (0, 1))
+    because = f"; dense stay {skipped}" if skipped else ""
+    if kept < least:
+        held = f", {fixed:,} are excluded or have their own target" if fixed else ""
+        unit = "" if least == fixed + len(rest) else " unit of its structure"
+        each = f", and each of the {'other ' if fixed else ''}{len(rest)} tensors keeps at least one{unit}"
+        raise RecipeError(
+            f"prune {target.text} cannot be reached: it leaves {kept:,} of {total:,} weights{held}"
+            f"{each if rest else ''}{because}",
+            hint=f"the largest ratio that can be reached is {largest_ratio(total, least):.2f}x",
+        )
+    if kept > most:
+        raise RecipeError(
+            f"prune {target.text} keeps {kept:,} of {total:,} weights, "
+            f"but the targets of single tensors and the structures leave only {most:,}",
+            hint=f"ask for {total / most:.4g}x, leave prune out, or relax the targets of single tensors",
+        )
