@@ -196,3 +196,11 @@ def test_an_output_that_nobody_asked_for_is_not_taken_for_an_input_that_is_left_
         "{ , last = LSTM<hidden_size=1>(x, w, r)  y = Clip(x, , one) }"
     )
     assert module({"x": torch.tensor([-5.0, 3.0]).reshape(2, 1, 1)})["y"].flatten().tolist() == [-5.0, 1.0]
+
+
+def test_replay_computes_every_node_on_the_given_values():
+    module = module_of(SHARED)
+    x, h = torch.ones(1, 2), torch.tensor([[10.0, 0.0]])
+    results = dict(module.replay({"x": x}, {"h": h}))
+    assert torch.equal(results["h"], x @ module.tensor("w"))
+    assert torch.equal(results["y"], h @ module.tensor("w"))

@@ -1,6 +1,6 @@
 """``OnnxModule``: an ONNX graph as a trainable torch module."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -112,6 +112,26 @@ class OnnxModule(nn.Module):
             known = {output for step in self.program.steps for output in step.outputs}
             raise ModelError(f"no value of the graph is named {name!r}", hint=nearest(name, known))
         return {name: found[name] for name in wanted}
+
+    @torch.no_grad()
+    def replay(self, inputs: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Run every node on the ``known`` values, by name, rather than on what the nodes before it make.
+
+        So the error of one node is seen alone, not on top of all before it.
+
+        Yields:
+            The name and the result of every output, in topological order, before it is rounded to a grid.
+
+        Raises:
+            ModelError: an input is missing, or an operator fails on what it is given.
+        """
+        values, move = self._initial_values(inputs), self.device.type != "cpu"
+        for step in self.program.steps:
+            for name, result in zip(step.outputs, self._call(step, values, move), strict=False):
+                if name:
+                    yield name, result
+                    value = _on_device(known[name], self.device) if name in known else result
+                    values[name] = self._on_grid(name, value)
 
     def _initial_values(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is there before the first node runs: the initializers and the inputs."""

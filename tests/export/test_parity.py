@@ -7,6 +7,7 @@ from onnx import numpy_helper
 
 from toolchain.errors import ExportError
 from toolchain.export import verify, write_model
+from toolchain.export.parity import TOLERANCES
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -63,3 +64,23 @@ def test_the_module_keeps_its_mode(build):
     module.train()
     verify(write_model(module, {}).proto.SerializeToString(), module, [batch(1)])
     assert module.training
+
+
+def test_a_quantized_file_is_judged_node_by_node_where_roundings_add_up(build, monkeypatch):
+    module = build(TEXT, SHAPES)
+    data = write_model(module, {}).proto.SerializeToString()
+    monkeypatch.setattr("toolchain.export.parity._loosest_kernel", lambda _: "int8")
+    assert verify(data, module, [batch(1)]).judged == "end to end"
+    monkeypatch.setitem(TOLERANCES, "int8", 0.0)  # as if the roundings of all layers had added up to more
+    parity = verify(data, module, [batch(1)])
+    assert parity.judged == "node by node"
+    assert parity.max_abs_error <= parity.tolerance
+
+
+def test_a_wrong_node_of_a_quantized_file_is_found_on_the_values_of_the_runtime(build, monkeypatch):
+    module = build(TEXT, SHAPES)
+    data = spoiled(write_model(module, {}).proto, "w2")
+    monkeypatch.setattr("toolchain.export.parity._loosest_kernel", lambda _: "int8")
+    monkeypatch.setitem(TOLERANCES, "int8", 0.0)
+    with pytest.raises(ExportError, match="first value that diverges is 'y'"):
+        verify(data, module, [batch(1)])

@@ -104,7 +104,7 @@ def measured(tmp_path_factory):
             weights=weights_section(module, {}),
             quality=quality_section(*paths, samples(40), threads=1),
             latency=measure_latency(*paths, {"x": np.zeros((1, 6), np.float32)}, threads=1, seconds=0.1),
-            parity={"max_abs_error": 1e-6, "tolerance": 1e-4, "outputs": []},
+            parity={"judged": "end to end", "max_abs_error": 1e-6, "tolerance": 1e-4, "outputs": []},
             timings={"total_s": 1.5},
             convergence=log,
             notes=["The last 40 samples were held out."],

@@ -101,7 +101,7 @@ def test_missing_accuracy_is_said_at_the_top(report):
 def test_sections_that_hold_nothing_are_left_out(report):
     report["convergence"], report["notes"], report["plan"] = [], [], []
     report["weights"] |= {"total": 0, "nonzero": 0, "ratio": None, "bits_per_weight": None, "tensors": []}
-    report["parity"] = {"max_abs_error": None, "tolerance": None, "outputs": []}
+    report["parity"] = {"judged": "end to end", "max_abs_error": None, "tolerance": None, "outputs": []}
     report["latency"] = [{"provider": "X", "device": "d", "threads": 1, "batch": 1, "error": "no driver"}]
 
     page = render_html(report)

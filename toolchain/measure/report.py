@@ -70,7 +70,7 @@ SCHEMA: Mapping[str, Any] = {
         "data": str,
     },
     "latency": [{"provider": str, "device": str, "threads": int, "batch": int}],
-    "parity": {"max_abs_error": _MAYBE, "tolerance": _MAYBE, "outputs": list},
+    "parity": {"judged": str, "max_abs_error": _MAYBE, "tolerance": _MAYBE, "outputs": list},
     "verdict": [{"claim": str, "why": str, "hint": str}],
     "environment": dict,
     "timings": dict,
@@ -99,7 +99,7 @@ class Measurements:
         weights: from ``weights_section``.
         quality: from ``quality_section``.
         latency: from ``measure_latency``.
-        parity: ``{max_abs_error, tolerance, outputs}``.
+        parity: ``{judged, max_abs_error, tolerance, outputs}``.
         timings: seconds by stage.
         convergence: the passes' log in order, ``{phase, step, primal, dual, loss, kept, ...}``, without what a phase
             does not have.
