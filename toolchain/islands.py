@@ -10,7 +10,6 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from toolchain.errors import ModelError
 from toolchain.graph import Node
 from toolchain.ops import to_tensor
 from toolchain.ops.dtypes import to_numpy
@@ -63,7 +62,8 @@ class Island:
     def runner(self) -> Callable[..., tuple[Content, ...]]:
         """Return a function from the values of ``inputs`` to those of ``outputs``.
 
-        It makes its session when it is first called, as only then the element types are known.
+        It makes its session when it is first called, as only then the element types are known. What it raises is named
+        by the module, which knows the node.
         """
         sessions: dict[tuple[bytes, ...], Callable[[dict[str, object]], Sequence[object]]] = {}
 
@@ -112,13 +112,13 @@ def _session(model: onnx.ModelProto, outputs: list[str]) -> Callable[[dict[str, 
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no common parent below Exception
-        raise ModelError(f"ONNX Runtime cannot run {operators} either: {error}") from error
+        raise RuntimeError(f"ONNX Runtime cannot run {operators} either: {error}") from error
 
     def run(feed: dict[str, object]) -> Sequence[object]:
         try:
             values: Sequence[object] = session.run(outputs, feed)
         except Exception as error:
-            raise ModelError(f"ONNX Runtime failed to run {operators}: {error}") from error
+            raise RuntimeError(f"ONNX Runtime failed to run {operators}: {error}") from error
         return values
 
     return run
@@ -127,7 +127,7 @@ def _session(model: onnx.ModelProto, outputs: list[str]) -> Callable[[dict[str, 
 def _to_runtime(value: Content) -> object:
     if isinstance(value, Tensor):
         if value.dtype == torch.bfloat16:
-            raise ModelError("ONNX Runtime takes no bfloat16 values from Python")
+            raise ValueError("ONNX Runtime takes no bfloat16 values from Python")
         return to_numpy(value.detach().cpu())
     if isinstance(value, list):
         return [_to_runtime(item) for item in value]
@@ -138,14 +138,14 @@ def _type_of(value: object) -> onnx.TypeProto:
     """Return the ONNX type of a value as ONNX Runtime takes it; the shape stays open.
 
     Raises:
-        ModelError: the value is an empty sequence, or of a type that cannot be an input.
+        ValueError: the value is an empty sequence, or of a type that cannot be an input.
     """
     if isinstance(value, np.ndarray):
         kind = onnx.TensorProto.STRING if value.dtype.kind in "OU" else helper.np_dtype_to_tensor_dtype(value.dtype)
         return helper.make_tensor_type_proto(kind, None)
     if isinstance(value, list) and value:
         return helper.make_sequence_type_proto(_type_of(value[0]))
-    raise ModelError(f"a value of type {type(value).__name__} cannot be handed to ONNX Runtime")
+    raise ValueError(f"a value of type {type(value).__name__} cannot be handed to ONNX Runtime")
 
 
 def _from_runtime(value: object, device: torch.device) -> Content:
