@@ -6,6 +6,7 @@ from onnx import helper, numpy_helper
 
 from toolchain.errors import ModelError
 from toolchain.graph import load_graph
+from toolchain.graph.checking import objection_to
 from toolchain.module import OnnxModule
 
 NORMALIZED = """
@@ -67,3 +68,15 @@ def test_an_operator_that_nobody_has_is_told_when_the_model_is_resolved():
     model.graph.node[0].op_type = "MatMull"
     with pytest.raises(ModelError, match=r"ai\.onnx\.MatMull: 1 node"):
         OnnxModule(load_graph(model))
+
+
+def test_an_objection_of_shape_inference_is_one_too():
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21]> g (float[2] x) => (float[2] y) { y = Neg (x) }'
+    )
+    values, indices = onnx.TensorProto(), onnx.TensorProto()
+    values.CopyFrom(onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [3], [1, 2, 3]))
+    indices.CopyFrom(onnx.helper.make_tensor("", onnx.TensorProto.INT64, [3], [0, 1, 2]))
+    indices.int64_data.append(3)
+    proto.graph.sparse_initializer.append(onnx.SparseTensorProto(values=values, indices=indices, dims=[4]))
+    assert "size mismatch" in objection_to(proto)

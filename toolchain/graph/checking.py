@@ -9,6 +9,9 @@ from toolchain.graph.model import IR_FREE_INITIALIZERS
 # What files that run do not keep to, above all those that ONNX Runtime's own optimizer saves, as the checker says it.
 FORGIVEN = ("No Op registered for", "in initializer but not in graph input", "Field 'shape' of 'type' is required")
 
+# What the checker raises, also from the shape inference that it does for tensors.
+OBJECTIONS = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError)
+
 # A domain whose operators the checker does not know.
 FOREIGN = "com.microsoft"
 
@@ -19,7 +22,7 @@ def objection_to(model: onnx.ModelProto | bytes) -> str:
         onnx.checker.check_model(model)
     except EncodeError:
         return "it is larger than a protobuf may be, 2 GiB"
-    except (onnx.checker.ValidationError, ValueError) as error:
+    except OBJECTIONS as error:
         return str(error).strip() or type(error).__name__
     return ""
 

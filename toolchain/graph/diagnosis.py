@@ -6,6 +6,7 @@ import onnx
 from onnx import checker
 
 from toolchain.errors import ModelError
+from toolchain.graph.checking import OBJECTIONS
 from toolchain.graph.external import tensors_of
 
 Part = tuple[str, Callable[..., object], object]
@@ -79,7 +80,7 @@ def _culprit(proto: onnx.ModelProto, reason: str) -> str:
         for what, check, part in _parts(graph):
             try:
                 check(part, context)
-            except (checker.ValidationError, ValueError) as error:
+            except OBJECTIONS as error:
                 if reason in str(error):
                     return f"{what}: "
     return ""
