@@ -21,7 +21,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -230,7 +230,7 @@ def main() -> None:
     if not arguments.models:
         kept |= {f"{name}/absurd/0": files for name, files in absurd().items()}
     damaged = cases(models, arguments.rounds, arguments.seed)
-    for case, files in (*kept.items(), *islice(damaged, 0, None, arguments.every)):
+    for case, files in chain(kept.items(), islice(damaged, 0, None, arguments.every)):
         if arguments.only in case:
             result = run_case(case, files)
             sys.stdout.write(json.dumps(asdict(result)) + "\n")
