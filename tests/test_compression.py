@@ -1,22 +1,18 @@
-import time
-
 import numpy as np
 import onnx.parser
 import pytest
 import torch
 
 from calibration.data import Dataset, Preprocessing
-from passes.allowance import Allowance
 from passes.objective import Objective
 from passes.trainer import Trainer
 from toolchain.compression import run_passes
-from toolchain.deadline import Deadline, deadline_for
+from toolchain.deadline import deadline_for
 from toolchain.errors import TrainingError
 from toolchain.graph import load_graph
 from toolchain.graph.layout import Layout
 from toolchain.measure.structure import find_structure
 from toolchain.module import OnnxModule
-from toolchain.plan import Plan, TrainOptions
 from toolchain.progress import NullProgress
 from toolchain.recipe import Request, read_request
 from toolchain.resolve import make_plan
@@ -120,33 +116,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path):
         run(build(ROOT_OF_ZERO), "", tmp_path, quant="8bit")
 
 
-def test_what_a_phase_leaves_over_goes_to_the_next():
-    deadline = Deadline(None, time.monotonic() + 100)
-    first = deadline.take(0.5)
-    assert first.seconds == pytest.approx(50, abs=1)
-    assert deadline.take(0.5).seconds == pytest.approx(100, abs=1)
-
-
-def test_steps_are_shared_exactly():
-    deadline = Deadline(100, None)
-    assert [deadline.take(share).steps for share in (0.6, 0.2, 0.2)] == [60, 20, 20]
-
-
-def test_a_budget_that_has_run_out_leaves_only_projection(tmp_path):
-    assert Deadline(None, time.monotonic() - 1).take(0.5).is_empty
+def test_without_training_weights_are_only_projected(tmp_path):
     trainer, done = run(build(PERCEPTRON), "", tmp_path, epochs=0, prune="4x")
     assert int(torch.count_nonzero(trainer.module.tensor("w1"))) < 96
     assert done.log == []
-
-
-def test_without_epochs_and_budget_the_defaults_bound_steps_and_time():
-    deadline = deadline_for(Plan(steps=make_plan(build(PERCEPTRON), read_request(Request(prune="2x"))).steps), 10, None)
-    assert deadline.steps == 300
-    assert deadline.until is not None
-
-
-def test_epochs_alone_bound_no_time():
-    plan = Plan(
-        steps=make_plan(build(PERCEPTRON), read_request(Request(prune="2x"))).steps, train=TrainOptions(epochs=2)
-    )
-    assert deadline_for(plan, 10, None).take(1.0) == Allowance(20, None, 0.85)

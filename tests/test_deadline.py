@@ -1,0 +1,65 @@
+import time
+
+import onnx.parser
+import pytest
+
+from passes.allowance import Allowance
+from toolchain.deadline import Deadline, deadline_for
+from toolchain.graph import load_graph
+from toolchain.plan import Plan, TrainOptions
+from toolchain.recipe import Request, read_request
+from toolchain.resolve import make_plan
+
+LINEAR = """
+<ir_version: 8, opset_import: ["" : 17]>
+linear (float[N, 2] x) => (float[N, 2] y) <float[2, 2] w = {1, 2, 3, 4}> { y = MatMul(x, w) }
+"""
+
+
+@pytest.fixture
+def steps():
+    return make_plan(load_graph(onnx.parser.parse_model(LINEAR)), read_request(Request(prune="2x"))).steps
+
+
+def test_what_a_phase_leaves_over_goes_to_the_next():
+    deadline = Deadline(None, time.monotonic() + 100)
+    first = deadline.take(0.5)
+    assert first.seconds == pytest.approx(50, abs=1)
+    assert deadline.take(0.5).seconds == pytest.approx(100, abs=1)
+
+
+@pytest.mark.parametrize("shares", [(0.6, 0.2, 0.2), (0.36, 0.24, 0.2, 0.2), (1 / 3, 1 / 3, 1 / 3)])
+@pytest.mark.parametrize("steps", [1, 7, 100])
+def test_all_phases_have_all_steps_together(shares, steps):
+    deadline = Deadline(steps, None)
+    assert sum(deadline.take(share).steps for share in shares) == steps
+
+
+def test_steps_are_shared_exactly():
+    deadline = Deadline(100, None)
+    assert [deadline.take(share).steps for share in (0.6, 0.2, 0.2)] == [60, 20, 20]
+
+
+def test_a_budget_that_has_run_out_leaves_no_training():
+    assert Deadline(None, time.monotonic() - 1).take(0.5).is_empty
+
+
+def test_without_epochs_and_budget_the_defaults_bound_steps_and_time(steps):
+    deadline = deadline_for(Plan(steps), 10, None)
+    assert deadline.steps == 300
+    assert deadline.until is not None
+
+
+def test_epochs_alone_bound_no_time(steps):
+    plan = Plan(steps, train=TrainOptions(epochs=2))
+    assert deadline_for(plan, 10, None).take(1.0) == Allowance(20, None, 0.85)
+
+
+def test_the_time_that_was_left_counts_on_however_long_the_run_was_interrupted():
+    earlier = Deadline(None, time.monotonic() + 100)
+    earlier.take(0.6)
+    state = earlier.state()
+    later = Deadline(None, time.monotonic() - 1000)
+    later.restore(state)
+    assert later.take(0.2).seconds == pytest.approx(50, abs=1)
+    assert later.take(0.2).seconds == pytest.approx(100, abs=1)
