@@ -43,7 +43,7 @@ from toolchain.module import OnnxModule
 from toolchain.ops import control
 
 SECONDS = 15.0
-LARGEST_SAMPLE = 2**20
+LARGEST_SAMPLE = 2**22
 ADDRESS_BYTES = 2**29
 Files = dict[str, bytes]
 
@@ -142,7 +142,9 @@ def _place(error: BaseException) -> str:
 
 def _sample(value: Value) -> Any:
     """Return what could be fed to an input, cut where it would be large."""
-    shape = [size if isinstance(size, int) else 2 for size in value.shape or ()]
+    known = value.shape or ()
+    # What is open is taken for the batch, or for the side of an image.
+    shape = [size if isinstance(size, int) else 32 if len(known) == 4 and k else 2 for k, size in enumerate(known)]
     if prod(shape) > LARGEST_SAMPLE:
         shape = [min(size, 8) for size in shape[:6]]
     fill = "one" if value.dtype.kind in "OSU" else 1

@@ -85,6 +85,16 @@ net (string[words] spoken, float[n,3] given) => (string[words] upper, int64[n] l
   label, score = ai.onnx.ml.LinearClassifier
       <coefficients = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], classlabels_ints = [0, 1], intercepts = [0.0, 0.0]>
       (given) }""",
+    "trees": """
+net (float[n,2] given, int64[words] tokens) => (float[n,1] output, float[grams] counted)
+{ output = ai.onnx.ml.TreeEnsembleRegressor
+    <nodes_treeids = [0,0,0], nodes_nodeids = [0,1,2], nodes_featureids = [1,0,0], nodes_values = [0.5,0.0,0.0],
+     nodes_modes = ["BRANCH_LEQ","LEAF","LEAF"], nodes_truenodeids = [1,0,0], nodes_falsenodeids = [2,0,0],
+     target_treeids = [0,0], target_nodeids = [1,2], target_ids = [0,0], target_weights = [1.0,2.0], n_targets = 1>
+    (given)
+  counted = TfIdfVectorizer
+    <mode = "TF", min_gram_length = 1, max_gram_length = 2, max_skip_count = 1, ngram_counts = [0,2],
+     ngram_indexes = [0,1,2], pool_int64s = [1,2,1,2]> (tokens) }""",
     "microsoft": """
 net (float[2,4] given) => (float[2,3] output) <float[3,4] dense, float[3] bias>
 { mixed = com.microsoft.FusedMatMul <transB = 1, alpha = 0.5> (given, dense)
