@@ -99,7 +99,8 @@ class Training:
     log: list[LogEntry] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Begin at step 0."""
+        """Begin at step 0, with no gradient left by an earlier phase, whose optimizer cleared other tensors."""
+        self.trainer.module.zero_grad()
         self.optimizer = torch.optim.Adam(self.stage.parameters(), self.trainer.learning_rate)
         self.batches = self.trainer.batches()
 

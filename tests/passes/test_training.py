@@ -9,6 +9,7 @@ from passes.base import Constraint
 from passes.finetune import FinetuneStage
 from passes.training import learning_rate_at, train
 from toolchain.errors import TrainingError
+from toolchain.formats import TensorFormat
 
 
 def test_the_module_is_left_at_the_best_state_seen(trainer):
@@ -48,6 +49,17 @@ def test_portions_of_a_batch_add_up_to_the_gradient_of_the_whole(make_trainer):
         train(trainer, stage, Allowance(steps=1))
         gradients.append(trainer.module.tensor("w1").detach().clone())
     assert torch.allclose(*gradients, atol=1e-6)
+
+
+def test_a_phase_begins_without_the_gradient_of_the_one_before(make_trainer):
+    weights = []
+    for left in (None, torch.full((16, 6), 1e3)):
+        trainer = make_trainer()
+        trainer.module.formats["w1"] = TensorFormat(torch.ones(16, 6, dtype=torch.bool))
+        trainer.module.tensor("w1").grad = left
+        train(trainer, FinetuneStage("finetune", trainer.module), Allowance(steps=1))
+        weights.append(trainer.module.tensor("w1").detach().clone())
+    assert torch.equal(*weights)
 
 
 def test_the_learning_rate_rises_then_falls():

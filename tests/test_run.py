@@ -1,0 +1,146 @@
+import numpy as np
+import onnx.parser
+import pytest
+import torch
+
+from calibration.data import Dataset, Preprocessing
+from passes.objective import Objective
+from passes.trainer import Trainer
+from toolchain.checkpoint import Checkpoint
+from toolchain.compression import run_passes
+from toolchain.deadline import deadline_for
+from toolchain.export import KernelChoice
+from toolchain.graph import load_graph
+from toolchain.module import OnnxModule
+from toolchain.progress import NullProgress
+from toolchain.recipe import Request, read_request
+from toolchain.resolve import make_plan
+from toolchain.run import Run
+
+NETWORK = """
+<ir_version: 8, opset_import: ["" : 17]>
+network (float[N, 6] x) => (float[N, 3] y)
+  <float[16, 6] w1, float[16] scale, float[16] bias, float[16] mean, float[16] var, float[3, 16] w2> {
+  h = Gemm<transB = 1>(x, w1)
+  n = BatchNormalization(h, scale, bias, mean, var)
+  a = Relu(n)
+  y = Gemm<transB = 1>(a, w2)
+}
+"""
+
+
+class Interrupter(Checkpoint):
+    """Writes the n-th state that it is offered, and presses Ctrl-C."""
+
+    def __init__(self, path, count):
+        super().__init__(path, {}, print)
+        self.count = count
+
+    def offer(self, make, boundary=False):  # noqa: ARG002 - Checkpoint's signature
+        self.count -= 1
+        if self.count == 0:
+            self.write(make())
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def graph():
+    proto = onnx.parser.parse_model(NETWORK)
+    rng = np.random.default_rng(0)
+    for info in proto.graph.value_info:
+        values = rng.normal(0, 0.6, [dim.dim_value for dim in info.type.tensor_type.shape.dim])
+        values = np.abs(values) + 0.5 if info.name == "var" else values
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), info.name))
+    del proto.graph.value_info[:]
+    return load_graph(proto)
+
+
+@pytest.fixture
+def plan(graph, tmp_path):
+    (tmp_path / "recipe.toml").write_text("[train]\nbatch_size = 16\n[prune_schedule]\nupdate_every = 3\n")
+    return make_plan(graph, read_request(Request(prune="4x", quant="2bit", epochs=6, recipe=tmp_path / "recipe.toml")))
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """Kernels as if they were chosen by time: never the same twice."""
+    choices = []
+
+    def choose(module, *_):
+        choices.append(KernelChoice("float", f"choice {len(choices)}"))
+        return {node.name: choices[-1] for node in module.graph.nodes if node.op == "Gemm"}
+
+    monkeypatch.setattr("toolchain.compression.choose_kernels", choose)
+    return choices
+
+
+def begin(graph, plan, checkpoint=None):
+    x = np.random.default_rng(1).normal(size=(180, 6)).astype(np.float32)
+    data = Dataset({"x": x}, None, Preprocessing(), "unlabelled", "random points")
+    trainer = Trainer(
+        module=OnnxModule(graph),
+        teacher=OnnxModule(graph).eval(),
+        data=data.subset(np.arange(150)),
+        selection=data.subset(np.arange(150, 180)),
+        objective=Objective(("y",)),
+        batch_size=plan.train.batch_size,
+        learning_rate=5e-3,
+        augment=False,
+        moves_normalization=True,
+        rng=np.random.default_rng(0),
+        progress=NullProgress(),
+    )
+    return Run(trainer, deadline_for(plan, trainer.steps_per_epoch, None), checkpoint)
+
+
+def go(run, plan, saved=None):
+    run.begin(saved)
+    return run_passes(plan, run, {"x": run.trainer.data.inputs["x"][:1]})
+
+
+@pytest.mark.parametrize("life", [1, 2, 5, 11])
+def test_a_run_that_is_interrupted_after_every_few_steps_ends_the_same(graph, plan, tmp_path, chosen, life):
+    whole = begin(graph, plan)
+    expected = go(whole, plan)
+    chosen.clear()
+    saved, lives, done = None, 0, None
+    while done is None:
+        lives += 1
+        run = begin(graph, plan, Interrupter(tmp_path / "checkpoint", life))
+        try:
+            done = go(run, plan, saved)
+        except KeyboardInterrupt:
+            saved = run.checkpoint.read()
+    assert lives > 50 / life
+    assert done.log == expected.log
+    assert done.kernels == expected.kernels
+    assert len(chosen) == 1
+    ours, theirs = run.trainer.module, whole.trainer.module
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
+    assert list(ours.formats) == list(theirs.formats)
+    for name, tensor_format in ours.formats.items():
+        assert torch.equal(tensor_format.mask, theirs.formats[name].mask)
+        assert torch.equal(tensor_format.grid.scale, theirs.formats[name].grid.scale)
+
+
+def test_what_the_passes_took_counts_over_all_lives(graph, plan, tmp_path):
+    run = begin(graph, plan, Interrupter(tmp_path / "checkpoint", 20))
+    with pytest.raises(KeyboardInterrupt):
+        go(run, plan)
+    saved = run.checkpoint.read()
+    later = begin(graph, plan)
+    later.begin(saved | {"took_s": 100.0})
+    assert later.done.earlier_s == 100.0
+    assert later.state()["took_s"] > 100.0
+
+
+def test_generators_go_on_where_they_were(graph, plan, tmp_path):
+    run = begin(graph, plan, Interrupter(tmp_path / "checkpoint", 10))
+    with pytest.raises(KeyboardInterrupt):
+        go(run, plan)
+    expected = run.trainer.rng.random(), torch.rand(3)
+    torch.manual_seed(99)
+    later = begin(graph, plan)
+    later.begin(run.checkpoint.read())
+    assert later.trainer.rng.random() == expected[0]
+    assert torch.equal(torch.rand(3), expected[1])
