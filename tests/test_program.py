@@ -41,6 +41,19 @@ def test_what_a_few_constants_make_large_is_not_made_before_it_is_needed(monkeyp
     assert resolve(graph).steps
 
 
+def test_statistics_do_not_train_where_they_are_a_bias_too():
+    graph = load_graph(
+        onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["" : 17]> net (float[n,3,4,4] x) => (float[n,3,4,4] y) '
+            "<float[3] one = {1,1,1}, float[3] zero = {0,0,0}, float[3] gain = {1,2,3}> "
+            "{ y = BatchNormalization (x, gain, zero, zero, one) }"
+        )
+    )
+    module = OnnxModule(graph).eval()
+    assert set(module.weights()) == {"gain"}
+    assert module({"x": torch.ones(2, 3, 4, 4)})["y"].shape == (2, 3, 4, 4)
+
+
 def test_a_required_input_that_is_left_out_is_named():
     proto = onnx.parser.parse_model(
         '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]> net (float[2,2] x) => (float[2,2] y) '

@@ -22,6 +22,9 @@ from toolchain.step import FAILURES, Step, with_dead_values
 # multiplied is as a rule a mask or a table of positions, which must not move.
 TRAINABLE_VECTORS = {"Add": (0, 1), "Mul": (0, 1), "Sub": (1,)}
 
+# What operators take as measured and not as learnt.
+STATISTICS = {"BatchNormalization": (3, 4)}
+
 # What only rearranges its first input (Concat: all of them): a weight behind it is still that weight.
 REARRANGING = {
     "Concat",
@@ -86,13 +89,15 @@ def trainable_weights(program: Program, initializers: Initializers) -> set[str]:
         if step.op in REARRANGING
         for name in step.outputs
     }
-    found = set()
+    found: set[str] = set()
+    statistics: set[str] = set()  # some files store a bias and a mean that are equal once
     for step in program.all_steps():
         used = [step.inputs[position] for position in step.trainable if position < len(step.inputs)]
         found |= {name for start in used for name in _behind(start, sources) if _is_float(initializers, name)}
         vectors = [step.inputs[k] for k in TRAINABLE_VECTORS.get(step.op, ()) if k < len(step.inputs)]
         found |= {name for name in vectors if _is_float(initializers, name) and _is_vector(initializers, name)}
-    return found
+        statistics |= {step.inputs[k] for k in STATISTICS.get(step.op, ()) if k < len(step.inputs)}
+    return found - statistics
 
 
 def _behind(name: str, sources: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
