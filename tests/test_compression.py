@@ -111,6 +111,17 @@ def test_a_structure_is_reached_by_training_to_the_weight(tmp_path, structure, r
     assert not any(bool(values[name][~mask].any()) for name, mask in masks.items())
 
 
+def test_groups_that_are_only_pruned_get_a_kernel(tmp_path):
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        wide (float[N, 64] x) => (float[N, 256] y) <float[64, 256] w> { [node] y = MatMul(x, w) }
+    """
+    trainer, done = run(build(text), "", tmp_path, epochs=1, prune="4x", structure="groups")
+    assert find_structure(trainer.module.tensor("w").detach(), Layout((64, 256), 1, 0)) in ("groups", "column")
+    assert done.kernels["node"].kernel == "float"  # as the recipe asks
+    assert done.kernels["node"].reason == "asked for"
+
+
 def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(TrainingError, match="NaN or infinite in phase 'quantize'"):
         run(build(ROOT_OF_ZERO), "", tmp_path, quant="8bit")

@@ -39,6 +39,12 @@ def test_groups_that_read_the_same_channels_are_divided_equally():
     assert torch.bincount(find_groups(support, 4)).tolist() == [2] * 4
 
 
+def test_groups_are_numbered_as_outputs_meet_them():
+    for seed in range(5):
+        found = find_groups(planted(seed)[0], 4).tolist()
+        assert list(dict.fromkeys(found)) == [0, 1, 2, 3]
+
+
 def test_scattered_zeros_lie_in_no_groups():
     assert find_groups(torch.rand(24, 20, generator=torch.Generator().manual_seed(0)) < 0.5, 4) is None
 

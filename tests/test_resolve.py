@@ -233,8 +233,21 @@ def test_tensors_that_cannot_have_the_structure_stay_dense_and_the_rest_absorbs(
 
 
 def test_a_structure_that_fits_no_tensor_is_an_error_with_the_reasons(cnn):
-    with pytest.raises(RecipeError, match=r"by groups: conv1.weight \(fewer than 32 inputs"):
+    with pytest.raises(RecipeError, match=r"by groups: conv1.weight, conv2.weight, fc.weight \(fewer"):
         structured(cnn, "groups", prune="2x")
+
+
+def test_groups_that_cannot_prune_so_far_say_what_can():
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        wide (float[1, 64] x) => (float[1, 256] y) <float[64, 256] w> { y = MatMul(x, w) }
+    """
+    graph = load_graph(filled(text))
+    assert structured(graph, "groups", prune="4x").kept == 64 * 64
+    with pytest.raises(RecipeError, match="one unit of its structure") as caught:
+        structured(graph, "groups", prune="8x")
+    assert caught.value.hint == "the largest ratio that can be reached is 4.00x; groups8 keeps fewer channels"
+    assert structured(graph, "groups8", prune="8x").kept == 32 * 64
 
 
 def test_n_of_m_says_how_much_by_itself(cnn):

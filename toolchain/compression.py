@@ -16,7 +16,7 @@ from passes.quantize import Quantize
 from passes.rounding import round_biases
 from passes.trainer import Trainer
 from toolchain.amounts import QuantSpec
-from toolchain.export import KernelChoice, activation_values, choose_kernels
+from toolchain.export import activation_values, choose_kernels
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, find_weights
 from toolchain.graph.layout import find_layouts
@@ -36,19 +36,22 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         run: with the model, its teacher, the data and the time.
         sample: one model input batch, on which kernels are timed.
     """
-    trainer, module = run.trainer, run.trainer.module
+    module = run.trainer.module
     quant_share = 0.0
     if plan.quantize is not None:
         quant_share = plan.quant_schedule.time_share if plan.prune is not None else 1.0
     if plan.prune is not None:
         for phase in _prune_pass(plan, module.graph).phases():
             run.train(phase, (1 - quant_share) * phase.share)
-    if plan.quantize is not None:
+    choose = partial(_choose_kernels, plan, run, sample)
+    if plan.quantize is None:
+        run.do(choose, "choose kernels", KERNELS_WEIGHT)
+    else:
         run.do(partial(_keep_zeros, module, plan.quantize.names))
         quantize, admm_share = _quantize_pass(plan, module), plan.quant_schedule.admm_share
         for phase in quantize.phases():
             run.train(phase, quant_share * admm_share * phase.share)
-        run.do(lambda: run.done.kernels.update(_kernels(plan, trainer, sample)), "choose kernels", KERNELS_WEIGHT)
+        run.do(choose, "choose kernels", KERNELS_WEIGHT)
         stage = partial(FinetuneStage, "train in grid", refit=quantize.constraint)
         run.train(Phase("train in grid", 1.0, stage, _settle), quant_share * (1 - admm_share))
         run.do(partial(round_biases, module))
@@ -94,8 +97,9 @@ def _levels(spec: QuantSpec, pruned: bool) -> tuple[int, ...]:
     return levels_for(spec.bits, pruned)
 
 
-def _kernels(plan: Plan, trainer: Trainer, sample: Mapping[str, np.ndarray]) -> dict[str, KernelChoice]:
+def _choose_kernels(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> None:
     """Choose kernels, and give the activations that they want in 8 bits their calibrated grids."""
+    trainer = run.trainer
     trainer.progress.phase("choose kernels", KERNELS_WEIGHT)
     module, device = trainer.module, trainer.module.device
     module.eval()
@@ -108,7 +112,7 @@ def _kernels(plan: Plan, trainer: Trainer, sample: Mapping[str, np.ndarray]) -> 
         samples = max(size, min(options.samples, len(trainer.data)) // size * size)
         grids = collect_grids(module, names, trainer.data, options.observer, size, samples)
         module.formats.update({name: TensorFormat(grid=grid) for name, grid in grids.items()})
-    return kernels
+    run.done.kernels.update(kernels)
 
 
 def _settle(trainer: Trainer) -> None:

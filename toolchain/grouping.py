@@ -7,6 +7,8 @@ from torch import Tensor
 def find_groups(support: Tensor, count: int) -> Tensor | None:
     """Return the group of every output, int64 ``[outputs]``, or None where the zeros lie in no groups.
 
+    Groups are numbered in the order in which outputs meet them.
+
     An output may read fewer channels than its group. Groups are equally large, and some channel is read by no output of
     some group: otherwise every division would do.
 
@@ -14,12 +16,13 @@ def find_groups(support: Tensor, count: int) -> Tensor | None:
         support: bool ``[outputs, inputs]``: which channels an output reads.
         count: of groups; divides the outputs.
     """
-    if bool(support.all()):
-        return None
     outputs, inputs = support.shape
+    sizes = support.sum(1)
+    # In groups, outputs read as many channels as their group, or fewer in the one channel that is kept in part.
+    if bool(support.all()) or len(torch.unique(sizes)) > 2 * count + 1:
+        return None
     weights = torch.rand(inputs, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(support.device)
     _, kind = torch.unique((support * weights).sum(1), return_inverse=True)  # rows alike have the same sum
-    sizes = support.sum(1)
     order = torch.argsort(sizes * outputs + kind, descending=True, stable=True)  # large supports first, alike together
     room = torch.full((count,), outputs // count, device=support.device)
     read = torch.zeros(count, inputs, dtype=torch.bool, device=support.device)
@@ -28,7 +31,10 @@ def find_groups(support: Tensor, count: int) -> Tensor | None:
     for rows in torch.split(order, alike.tolist()):
         if not _place(rows, support[rows[0]], group, room, read):
             return None
-    return None if bool(read.all()) else group
+    if bool(read.all()):
+        return None
+    first = torch.stack([(group == index).to(torch.uint8).argmax() for index in range(count)])
+    return first.argsort().argsort()[group]
 
 
 def _place(rows: Tensor, needs: Tensor, group: Tensor, room: Tensor, read: Tensor) -> bool:

@@ -164,7 +164,7 @@ class ExportOptions:
         threads: of the sessions in which kernels and latency are measured.
     """
 
-    kernel: Literal["auto", "float", "int8", "nbits"] = "auto"
+    kernel: Literal["auto", "float", "int8", "nbits", "gathered"] = "auto"
     threads: int = _between(1, low=1, high=1024)
 
 

@@ -81,8 +81,14 @@ def _names(wishes: Sequence[PruneWish]) -> str:
 
 
 def _listed(skipped: Sequence[tuple[str, str]]) -> str:
-    shown = ", ".join(f"{name} ({reason})" for name, reason in skipped[:5])
-    return shown + (f" and {len(skipped) - 5} more" if len(skipped) > 5 else "")
+    names: dict[str, list[str]] = {}
+    for name, reason in skipped:
+        names.setdefault(reason, []).append(name)
+    return "; ".join(f"{_some(found)} ({reason})" for reason, found in names.items())
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _own_group(wish: PruneWish) -> PruneGroup:
@@ -145,7 +151,7 @@ def _check_reachable(target: PruneTarget, counts: tuple[int, int], rest: Sequenc
         raise RecipeError(
             f"prune {target.text} cannot be reached: it leaves {kept:,} of {total:,} weights{held}"
             f"{each if rest else ''}{because}",
-            hint=f"the largest ratio that can be reached is {largest_ratio(total, least):.2f}x",
+            hint=f"the largest ratio that can be reached is {largest_ratio(total, least):.2f}x{_finer(rest)}",
         )
     if kept > most:
         raise RecipeError(
@@ -153,3 +159,8 @@ def _check_reachable(target: PruneTarget, counts: tuple[int, int], rest: Sequenc
             f"but the targets of single tensors and the structures leave only {most:,}",
             hint=f"ask for {total / most:.4g}x, leave prune out, or relax the targets of single tensors",
         )
+
+
+def _finer(rest: Sequence[PruneWish]) -> str:
+    steps = {wish.structure.sizes[0] for wish in rest if wish.structure.kind == "groups"}
+    return f"; groups{max(steps) // 2} keeps fewer channels" if steps and max(steps) > 1 else ""

@@ -14,7 +14,7 @@ from passes.constraints.scores import Target
 from passes.constraints.stacks import from_stack, to_stack
 from passes.constraints.units import Units, keep_units
 from toolchain.grouping import find_groups
-from toolchain.structures import Structure, channel_step, group_count
+from toolchain.structures import Structure, group_count
 
 ROUNDS = 6  # of alternating supports and groups; the energy that is kept hardly grows after four
 
@@ -35,7 +35,7 @@ def _cut(target: Target, density: float, multiple: int) -> Units:
     layout = layout_of(target)
     _, outputs, inputs, positions = layout.stack
     energy = to_stack(target.energy, layout)[0].sum(2).contiguous()
-    count, step = group_count(layout), channel_step(inputs, multiple)
+    count, step = group_count(layout), min(multiple, inputs)
     group = assign_groups(energy, count, max(step, round(inputs * density / step) * step))
     sums = energy.new_zeros(count, inputs).index_add_(0, group, energy)
     order = sums.argsort(dim=1, descending=True, stable=True)

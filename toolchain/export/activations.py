@@ -1,11 +1,11 @@
 """8-bit activations: which values need a format, and the QuantizeLinear and DequantizeLinear nodes that apply it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSequence
 
 import numpy as np
 
 from toolchain.errors import ExportError
-from toolchain.export.builder import Builder, make_node
+from toolchain.export.builder import Builder
 from toolchain.export.draft import Draft
 from toolchain.formats import Grid
 from toolchain.graph import Graph, Node
@@ -79,16 +79,19 @@ def add_activations(draft: Draft) -> None:
         raw, levels = draft.builder.fresh(), draft.builder.fresh()
         if value in producers:  # the rounded value keeps the name, so that readers and graph outputs stay as they are
             node = producers[value]
-            proto = draft.edit(node)
-            proto.output[node.outputs.index(value)] = raw
-            draft.after.setdefault(node.outputs[0], []).extend(
-                [
-                    make_node("QuantizeLinear", [raw, *scale], [levels]),
-                    make_node("DequantizeLinear", [levels, *scale], [value]),
-                ]
-            )
+            for proto in draft.around(node):
+                _rename(proto.output, value, raw)
+            draft.add_after(node, "QuantizeLinear", [raw, *scale], output=levels)
+            draft.add_after(node, "DequantizeLinear", [levels, *scale], output=value)
         else:
             draft.builder.node("QuantizeLinear", [value, *scale], output=levels)
             draft.builder.node("DequantizeLinear", [levels, *scale], output=raw)
-            for node, position in consumers.get(value, []):
-                draft.edit(node).input[position] = raw
+            for node in dict.fromkeys(node for node, _ in consumers.get(value, [])):
+                for proto in draft.around(node):
+                    _rename(proto.input, value, raw)
+
+
+def _rename(names: MutableSequence[str], old: str, new: str) -> None:
+    for index, name in enumerate(names):
+        if name == old:
+            names[index] = new

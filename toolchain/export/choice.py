@@ -32,8 +32,8 @@ def choose_kernels(
     """Return a kernel for every node with a compressed weight.
 
     Every layer is timed alone by each kernel that its format permits; then the whole model is timed with all layers in
-    float, with each layer's fastest kernel, and with the integer kernels wherever they are possible, and the fastest
-    whole model is taken. Activations that have no format yet are rounded by the range that the sample shows.
+    float, with each layer's fastest kernel, and with the integer and gathered kernels wherever they are possible, and
+    the fastest whole model is taken. Activations without a format are rounded by the range that the sample shows.
 
     Args:
         module: in evaluation mode, its weights in their formats; neither is changed.
@@ -84,7 +84,7 @@ def _candidates(layers: Sequence[Layer], alone: Mapping[str, Mapping[str, float]
     found.append(fastest)
     found.extend(
         {layer.weight: next((name for name in order if name in alone[layer.weight]), "float") for layer in layers}
-        for order in (("int8",), ("nbits",), ("nbits", "int8"))
+        for order in (("int8",), ("nbits",), ("nbits", "int8"), ("gathered",), ("gathered", "nbits", "int8"))
     )
     return [item for index, item in enumerate(found) if item not in found[:index]]
 

@@ -1,12 +1,13 @@
 """The export in progress: what replaces what in the original graph."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
-from toolchain.export.builder import Builder
+from toolchain.export.builder import Attributes, Builder, make_node
 from toolchain.graph import Graph, Node
 from toolchain.module import OnnxModule
 
@@ -17,7 +18,7 @@ class StoredTensor:
 
     Attributes:
         encoding: ``"dense"``, ``"sparse_initializer"`` or ``"packed"``.
-        kernel: ``"float"``, ``"int8"`` or ``"nbits"``.
+        kernel: ``"float"``, ``"int8"``, ``"nbits"`` or ``"gathered"``.
         bytes: serialized bytes of its constants and decode nodes; constants shared with an earlier tensor excluded.
     """
 
@@ -36,6 +37,7 @@ class Draft:
         builder: nodes and constants that go before all original nodes.
         replaced: constants of the original graph that are no longer stored under their own entry.
         values: new values of constants that stay dense, by name.
+        before: nodes that an original node needs before it, by the node's first output.
         edited: what stands in the place of an original node, by the node's first output.
         after: nodes that follow an original node, by the node's first output.
         stored: by tensor name, for the report.
@@ -46,6 +48,7 @@ class Draft:
     builder: Builder
     replaced: set[str] = field(default_factory=set)
     values: dict[str, np.ndarray] = field(default_factory=dict)
+    before: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
     edited: dict[str, onnx.NodeProto] = field(default_factory=dict)
     after: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
     stored: dict[str, StoredTensor] = field(default_factory=dict)
@@ -68,6 +71,25 @@ class Draft:
             self.edited[key] = onnx.NodeProto()
             self.edited[key].CopyFrom(self._protos[key])
         return self.edited[key]
+
+    def add_before(self, node: Node, op: str, inputs: Sequence[str], attributes: Attributes | None = None) -> str:
+        """Add a node before an original one, behind those that are there already; return its output."""
+        made = make_node(op, inputs, [self.builder.fresh()], attributes)
+        self.before.setdefault(node.outputs[0], []).append(made)
+        return made.output[0]
+
+    def add_after(
+        self, node: Node, op: str, inputs: Sequence[str], attributes: Attributes | None = None, output: str = ""
+    ) -> str:
+        """Add a node after an original one, behind those that are there already; return its output."""
+        made = make_node(op, inputs, [output or self.builder.fresh()], attributes)
+        self.after.setdefault(node.outputs[0], []).append(made)
+        return made.output[0]
+
+    def around(self, node: Node) -> list[onnx.NodeProto]:
+        """Return everything that stands in the place of an original node, to be changed in place."""
+        key = node.outputs[0]
+        return [*self.before.get(key, ()), self.edit(node), *self.after.get(key, ())]
 
 
 def is_half(array: np.ndarray) -> bool:

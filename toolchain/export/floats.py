@@ -7,7 +7,6 @@ from toolchain.export.builder import Builder
 from toolchain.export.draft import Draft, add_scale
 from toolchain.export.encodings import Content, encode_smallest
 from toolchain.export.weights import weight_array, weight_grid, weight_levels
-from toolchain.formats import Grid
 from toolchain.graph import Node
 
 
@@ -20,27 +19,44 @@ def lower_float(draft: Draft, node: Node) -> None:
 
 def _store_float(draft: Draft, name: str) -> None:
     """Store weight ``name`` by the fewest bytes that decode to its float32 values."""
-    opset = draft.graph.opset
     grid = weight_grid(draft.module, name)
-    best: tuple[Builder, str] | None = None
+    on_grid = None
     if grid is not None:
+        levels = weight_levels(draft.module, name)
+        on_grid = levels, grid.broadcast_scale(levels.ndim).detach().cpu().numpy()
+    store_values(draft, name, weight_array(draft.module, name), on_grid, "float")
+
+
+def store_values(
+    draft: Draft, name: str, array: np.ndarray, on_grid: tuple[np.ndarray, np.ndarray] | None, kernel: str
+) -> None:
+    """Store float32 values under ``name`` by the fewest bytes.
+
+    Args:
+        draft: the export.
+        name: of the constant that they replace.
+        array: the values.
+        on_grid: int8 levels and a scale that broadcasts over them, whose product the values are; None for any floats.
+        kernel: for the report.
+    """
+    opset = draft.graph.opset
+    best: tuple[Builder, str] | None = None
+    if on_grid is not None:
         child = draft.builder.fork()
-        encoding = _store_levels(child, weight_levels(draft.module, name), grid, name, opset)
+        encoding = _store_levels(child, *on_grid, name, opset)
         best = child, encoding
-    array = weight_array(draft.module, name)
     if best is None or best[0].bytes > array.size:  # a byte per value: floats may be as small only for tiny tensors
         child = draft.builder.fork()
         encoding = encode_smallest(child, Content(array), name, opset)
         if best is None or child.bytes < best[0].bytes:
             best = child, encoding
-    draft.adopt(name, best[1], "float", best[0])
+    draft.adopt(name, best[1], kernel, best[0])
 
 
-def _store_levels(builder: Builder, levels: np.ndarray, grid: Grid, name: str, opset: int) -> str:
+def _store_levels(builder: Builder, levels: np.ndarray, scale: np.ndarray, name: str, opset: int) -> str:
     """Add ``levels * scale``. DequantizeLinear would not do: a session that may fuse it does not fold it."""
     value = builder.fresh()
     encoding = encode_smallest(builder, Content(levels), value, opset)
     value = builder.cast(value, TensorProto.FLOAT)
-    scale = grid.broadcast_scale(levels.ndim).detach().cpu().numpy()
     builder.node("Mul", [value, add_scale(builder, scale)], output=name)
     return encoding

@@ -1,4 +1,4 @@
-"""Why a node cannot run by an integer kernel, as far as the integer kernels agree."""
+"""Why a node cannot run by a kernel that stores its weight anew, as far as those kernels agree."""
 
 import numpy as np
 
@@ -11,6 +11,11 @@ def common_objection(graph: Graph, node: Node, weight_format: TensorFormat | Non
     """Return why a Conv, Gemm or MatMul cannot run with an integer weight; empty when it can."""
     if weight_format is None or weight_format.grid is None:
         return "its weight is on no grid"
+    return operand_objection(graph, node)
+
+
+def operand_objection(graph: Graph, node: Node) -> str:
+    """Return why a Conv, Gemm or MatMul is not just input times constant weight plus constant bias; empty if it is."""
     if node.inputs[0] in graph.initializers or node.inputs[1] not in graph.initializers:
         return "its second input is not the weight"
     plain = {"alpha": 1.0, "beta": 1.0, "transA": 0}

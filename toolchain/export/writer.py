@@ -46,7 +46,7 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
     Args:
         module: its weights and formats; a value that has an activation format is rounded to it in the file as in the
             module, and every one of ``activation_values`` of the kernels needs one.
-        kernels: ``"float"``, ``"int8"`` or ``"nbits"`` by node name; a node that is left out stays float.
+        kernels: a key of ``KERNELS`` by node name; a node that is left out stays float.
 
     Raises:
         ExportError: a kernel names no node or does not fit it, or a weight has left its format.
@@ -152,7 +152,7 @@ def _written(node: onnx.NodeProto, draft: Draft) -> list[onnx.NodeProto]:
     """Return what stands in the place of an original node."""
     key = node.output[0]
     if node.op_type != "Constant" or key not in draft.replaced | draft.values.keys():
-        return [draft.edited.get(key, node), *draft.after.get(key, ())]
+        return [*draft.before.get(key, ()), draft.edited.get(key, node), *draft.after.get(key, ())]
     if key in draft.replaced:
         return []
     written = onnx.NodeProto()

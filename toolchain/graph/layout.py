@@ -62,13 +62,14 @@ def find_layouts(graph: Graph, weights: Iterable[Weight]) -> dict[str, Layout]:
     found = {}
     for weight in weights:
         uses = () if weight.reason else consumers[weight.name]
-        layouts = {_layout(node, position, weight.shape) for node, position in uses}
+        layouts = {layout_of(node, position, weight.shape) for node, position in uses}
         if len(layouts) == 1:
             found[weight.name] = layouts.pop()
     return found
 
 
-def _layout(node: Node, position: int, shape: Sequence[int]) -> Layout:
+def layout_of(node: Node, position: int, shape: Sequence[int]) -> Layout:
+    """Return how a node reads the weight of ``shape`` at an input position."""
     outputs = output_axis(node, position, len(shape))
     if node.op in _CONVOLUTIONS:
         groups = node.attributes.get("group", 1)
