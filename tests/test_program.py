@@ -41,6 +41,17 @@ def test_what_a_few_constants_make_large_is_not_made_before_it_is_needed(monkeyp
     assert resolve(graph).steps
 
 
+def test_a_shape_that_is_no_number_is_refused_by_name():
+    proto = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21]> net (float[2] x) => (float[n] y) <int64[1] shape = {2}> '
+        "{ y = Reshape (x, shape) }"
+    )
+    text = onnx.helper.make_tensor("shape", onnx.TensorProto.STRING, [1], [b"two"])
+    proto.graph.initializer[0].CopyFrom(text)
+    with pytest.raises(ModelError, match="constant 'shape' cannot be taken for numbers"):
+        resolve(load_graph(proto))
+
+
 def test_statistics_do_not_train_where_they_are_a_bias_too():
     graph = load_graph(
         onnx.parser.parse_model(

@@ -270,7 +270,10 @@ class _Resolver:
         """Return the name under which a constant is handed over as a list."""
         key = f"{name} as {kind.__name__}"
         constants = self._graph.initializers if name in self._graph.initializers else self._constants
-        self._lists[key] = [kind(item) for item in constants[name].reshape(-1).tolist()]
+        try:
+            self._lists[key] = [kind(item) for item in constants[name].reshape(-1).tolist()]
+        except (OverflowError, TypeError, ValueError) as error:
+            raise ModelError(f"constant {name!r} cannot be taken for numbers: {error}") from error
         return key
 
     def _island(self, nodes: list[Node]) -> list[Step]:

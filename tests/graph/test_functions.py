@@ -56,6 +56,15 @@ def test_calls_that_are_nested_too_deep_are_refused_whatever_is_called_first():
         load_graph(deep)
 
 
+def test_a_function_with_a_node_without_outputs_is_instantiated():
+    proto = chain(1, 1)
+    proto.functions[1].node.append(onnx.helper.make_node("Neg", ["a"], []))
+    proto.functions[1].node[1].domain = "nowhere"
+    proto.opset_import.append(onnx.helper.make_opsetid("nowhere", 1))
+    proto.functions[1].opset_import.append(onnx.helper.make_opsetid("nowhere", 1))
+    assert [node.op for node in load_graph(proto).nodes] == ["Neg", "Neg"]
+
+
 def test_a_function_that_is_called_many_times_at_many_levels_is_instantiated():
     graph = load_graph(chain(8, 2))
     assert [node.op for node in graph.nodes] == ["Neg"] * 2**8

@@ -121,7 +121,7 @@ class _Instance:
     def node(self, source: onnx.NodeProto) -> onnx.NodeProto:
         node = onnx.NodeProto()
         node.CopyFrom(source)
-        node.name = f"{self.prefix}/{source.name or source.output[0]}"
+        node.name = f"{self.prefix}/{source.name or next(iter(source.output), source.op_type)}"
         node.input[:] = [self.name(name) for name in source.input]
         node.output[:] = [self.name(name) for name in source.output]
         del node.attribute[:]

@@ -177,7 +177,7 @@ def _names_something(message: str, files: Files) -> bool:
         model.ParseFromString(files["model.onnx"])
     except Exception:  # noqa: BLE001 - nothing has names where nothing parses
         return "model.onnx" in message
-    # What is named otherwise, or has no name.
+    # What is named otherwise, or has no name; and texts end at \\0 for the checker, which is written in C++.
     known = (
         "opset",
         "Opset",
@@ -189,7 +189,10 @@ def _names_something(message: str, files: Files) -> bool:
         "non-empty",
         "'name'",
     )
-    return any(name in message for name in (*_texts(model), *known))
+    texts = set(_texts(model))
+    return any(name in message for name in known) or any(
+        repr(text) in message or (len(text) > 1 and text.partition("\0")[0] in message) for text in texts
+    )
 
 
 def _texts(message: Message) -> Iterator[str]:
@@ -198,8 +201,8 @@ def _texts(message: Message) -> Iterator[str]:
         for item in value if field.is_repeated else [value]:
             if isinstance(item, Message):
                 yield from _texts(item)
-            elif isinstance(item, str) and len(item) > 1:
-                yield item.partition("\0")[0]  # where the checker, which is written in C++, ends it
+            elif isinstance(item, str) and item:
+                yield item
 
 
 def cases(models: dict[str, Files], rounds: int, seed: int) -> Iterator[tuple[str, Files]]:
