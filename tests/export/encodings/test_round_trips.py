@@ -9,7 +9,7 @@ from onnx import helper
 
 from toolchain.errors import ExportError
 from toolchain.export.builder import Builder
-from toolchain.export.encodings import ENCODINGS, Content, encode_smallest
+from toolchain.export.encodings import ENCODINGS, Content, encode_smallest, positions
 from toolchain.export.folding import check_folded
 from toolchain.export.sessions import open_session
 
@@ -44,10 +44,13 @@ def contents(draw) -> Content:
     if levels is not None:
         values = (values + background).astype(np.uint8 if background else np.int8)
     kept = rng.random(shape) < draw(st.sampled_from([0.0, 0.02, 0.2, 0.8, 1.0]))
+    for axis in range(len(shape)):
+        along = np.expand_dims(rng.random(shape[axis]) < draw(st.sampled_from([0.5, 1.0])), list(range(1, len(shape))))
+        kept = kept & np.moveaxis(along, 0, axis)  # some rows and columns are empty
     return Content(np.where(kept, values, np.array(background, values.dtype)), background)
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda item: item.encode.__module__.rpartition(".")[2])
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda item: f"{item.encode.__module__}.{item.encode.__name__}")
 @settings(max_examples=40, deadline=None)
 @given(content=contents(), opset=st.sampled_from([11, 13, 17, 21]))
 def test_a_round_trip_is_bit_exact_and_folds(encoding, content, opset):
@@ -101,13 +104,32 @@ def test_binary_weights_take_one_bit_each():
     assert builder.bytes < array.size / 8 + 400
 
 
-def test_columns_that_are_empty_are_stored_in_the_smaller_order():
+def test_positions_are_stored_in_the_smaller_order():
     array = np.zeros((256, 256), np.int8)
     array[:, :8] = np.random.default_rng(0).choice([-1, 1], (256, 8))
     builder = Builder("_")
-    encode_smallest(builder, Content(array), "out", opset=13)
+    assert positions.encode(builder, Content(array), "out")
     assert builder.nodes[-1].op_type == "Transpose"
     assert same(decoded(builder, Content(array), 13), array)
+
+
+@pytest.mark.parametrize("levels", [(-1, 1), tuple(range(1, 100)), None])
+@pytest.mark.parametrize("opset", [11, 17])
+def test_empty_rows_and_columns_take_a_bit_each(levels, opset):
+    rng = np.random.default_rng(0)
+    array = np.zeros((200, 30, 3, 3), np.float32 if levels is None else np.int8)
+    rows, columns = np.flatnonzero(rng.random(200) < 0.6), np.flatnonzero(rng.random(270) < 0.5)
+    values = (
+        rng.standard_normal((rows.size, columns.size)) + 5
+        if levels is None
+        else rng.choice(levels, (rows.size, columns.size))
+    )
+    array.reshape(200, 270)[np.ix_(rows, columns)] = values
+    builder = Builder("_")
+    assert encode_smallest(builder, Content(array), "out", opset=opset) == "packed"
+    width = {(-1, 1): 1, None: 32}.get(levels, 7)
+    assert builder.bytes < values.size * width / 8 + (200 + 270) / 8 + 1500
+    assert same(decoded(builder, Content(array), opset), array)
 
 
 def test_an_old_opset_falls_back_to_dense():

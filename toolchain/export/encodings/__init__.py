@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from toolchain.errors import ExportError
 from toolchain.export.builder import Builder
-from toolchain.export.encodings import codes, dense, positions, shared, sparse
+from toolchain.export.encodings import codes, dense, positions, shared, sparse, trimmed
 from toolchain.export.encodings.content import Content
 
 __all__ = ["ENCODINGS", "Content", "Encoding", "encode_smallest"]
@@ -28,10 +29,16 @@ class Encoding:
     least_bits: int = 0
 
 
+def _encode_trimmed(builder: Builder, content: Content, output: str) -> bool:
+    opset = max(trimmed.OPSET, builder.function_opset)
+    return trimmed.encode(builder, content, output, partial(encode_smallest, opset=opset))
+
+
 # Smallest first in the usual case; of equal sizes the earlier wins.
 ENCODINGS = (
     Encoding("packed", positions.encode, opset=11),
     Encoding("packed", shared.encode, opset=13),
+    Encoding("packed", _encode_trimmed, opset=trimmed.OPSET),
     Encoding("packed", codes.encode, opset=11, least_bits=1),
     Encoding("sparse_initializer", sparse.encode, opset=7),
     Encoding("dense", dense.encode, opset=7, least_bits=8),
