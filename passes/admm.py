@@ -13,12 +13,12 @@ weight decay).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from passes.base import Constraint, Formats, Tensors
+from toolchain.checkpoint import State
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Admm:
             u={name: torch.zeros_like(weight) for name, weight in weights.items()},
         )
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return everything as a checkpoint holds it."""
         return {"z": dict(self.z), "u": dict(self.u), "rho": self.rho}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], device: torch.device) -> "Admm":
+    def from_state(cls, state: State, device: torch.device) -> "Admm":
         """Return what ``state`` was made of, on ``device``."""
         z, u = ({name: value.to(device) for name, value in state[key].items()} for key in ("z", "u"))
         return cls(z, u, state["rho"])

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from passes.admm import Admm, Residuals
 from passes.base import Constraint
 from passes.snapshot import Snapshot
-from passes.training import LogEntry, Stage, State
+from passes.training import LogEntry, Stage
+from toolchain.checkpoint import State
 from toolchain.formats import TensorFormat
 from toolchain.module import OnnxModule
 

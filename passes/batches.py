@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 
 from calibration.data import Batch, Dataset
 from passes.augment import shift_images
+from toolchain.checkpoint import State
 
 
 @dataclass
@@ -39,10 +39,10 @@ class Batches(Iterator[Batch]):
         batch = self.data.batch(self.order[start : self.position])
         return shift_images(batch, self.rng) if self.augment else batch
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return where in the epoch this is; the generator is shared, so it is not part of it."""
         return {"order": torch.from_numpy(self.order), "position": self.position}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: State) -> None:
         """Go on from a state."""
         self.order, self.position = state["order"].numpy(), state["position"]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from passes.base import Constraint
-from passes.training import LogEntry, Stage, State
+from passes.training import LogEntry, Stage
+from toolchain.checkpoint import State
 from toolchain.module import OnnxModule
 
 

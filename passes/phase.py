@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from passes.allowance import Allowance
 from passes.trainer import Trainer
-from passes.training import Keep, LogEntry, Stage, State, nothing, train
+from passes.training import Keep, LogEntry, Stage, nothing, train
+from toolchain.checkpoint import State
 from toolchain.module import OnnxModule
 
 

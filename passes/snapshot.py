@@ -1,11 +1,11 @@
 """What a module is made of at one moment."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from toolchain.checkpoint import State
 from toolchain.formats import TensorFormat
 from toolchain.module import OnnxModule
 
@@ -28,7 +28,7 @@ class Snapshot:
         module.formats.clear()
         module.formats.update(self.formats)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return the tensors and formats as a checkpoint holds them."""
         return {
             "tensors": dict(self.tensors),
@@ -36,7 +36,7 @@ class Snapshot:
         }
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], device: torch.device) -> "Snapshot":
+    def from_state(cls, state: State, device: torch.device) -> "Snapshot":
         """Return what ``state`` was made of, on ``device``."""
         return cls(
             {key: value.to(device) for key, value in state["tensors"].items()},

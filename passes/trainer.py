@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from passes.batches import Batches
 from passes.normalization import normalizations, reestimate_normalization
 from passes.objective import Objective, correct
 from passes.snapshot import Snapshot
+from toolchain.checkpoint import State
 from toolchain.module import OnnxModule
 from toolchain.progress import Progress
 
@@ -48,12 +48,12 @@ class Best:
         """Put the state back into the module."""
         self.snapshot.restore(module)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return everything as a checkpoint holds it."""
         return {"accuracy": self.score.accuracy, "loss": self.score.loss, "snapshot": self.snapshot.state()}
 
     @classmethod
-    def from_state(cls, state: dict[str, Any], device: torch.device) -> "Best":
+    def from_state(cls, state: State, device: torch.device) -> "Best":
         """Return what ``state`` was made of, on ``device``."""
         return cls(Score(state["accuracy"], state["loss"]), Snapshot.from_state(state["snapshot"], device))
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from calibration.data import Batch
 from passes.allowance import Allowance
 from passes.batches import Batches
 from passes.trainer import Best, Trainer
+from toolchain.checkpoint import State
 from toolchain.errors import TrainingError
 
 EVALUATIONS = 12  # interim evaluations per phase, at most
@@ -22,7 +23,6 @@ EVALUATION_SHARE = 0.2  # of the training between two evaluations that an evalua
 WARM_UP = 0.1  # of a phase, in which the learning rate rises
 
 LogEntry = dict[str, float | int | str]
-State = dict[str, Any]  # a tree of tensors and JSON values, as a checkpoint holds it
 Keep = Callable[[Callable[[], State]], None]  # is offered the state after every step, and asks for it when it wants it
 
 
@@ -203,7 +203,8 @@ def train(
         trainer: the models, the data, the judgement.
         stage: what this kind of training adds.
         allowance: how long to train.
-        saved: a state of this phase to go on from; the module, the generators and the data are as they were then.
+        saved: a state of this phase to go on from, which is emptied; the module, the generators and the data are as
+            they were then.
         keep: is offered the state after every step.
 
     Raises:
@@ -213,6 +214,7 @@ def train(
     training = Training(trainer, stage, allowance)
     if saved is not None:
         training.restore(saved)
+        saved.clear()  # else the callers keep its tensors in memory as long as the phase takes
     trainer.progress.phase(stage.name, allowance.weight, training.done() if saved is not None else 0.0)
     while True:
         done = training.done()

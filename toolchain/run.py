@@ -110,7 +110,7 @@ class Run:
         return {
             "finished": self.finished,
             "under_way": None,
-            "module": Snapshot.of(self.trainer.module).state(),
+            "module": Snapshot(self.trainer.module.state_dict(), self.trainer.module.formats).state(),
             "random": {
                 "numpy": self.trainer.rng.bit_generator.state,
                 "torch": torch.get_rng_state(),
