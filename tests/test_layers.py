@@ -17,6 +17,7 @@ LAYERS = [
     ("toolchain.fusion",),
     ("toolchain.program",),
     ("toolchain.module",),
+    ("toolchain.channels",),
     ("calibration",),
     ("passes",),
     ("toolchain.export", "toolchain.measure"),
