@@ -174,6 +174,9 @@ def against_hand_written(rounds: int) -> list[dict[str, object]]:
 
 def against_onnx2torch(rounds: int) -> list[dict[str, object]]:
     """Compare with onnx2torch on every real model that it can convert and run."""
+    # onnx2torch imports torchvision, whose wheel for CUDA does not load its kernels beside torch for CPUs.
+    for name in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     try:
         from onnx2torch import convert  # noqa: PLC0415 - the other comparisons do without
     except ImportError:

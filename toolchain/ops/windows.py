@@ -7,6 +7,9 @@ from torch import Tensor
 # A convolution whose weights outnumber its inputs by this factor spends its time on bringing them into another layout.
 HEAVY_WEIGHTS = 8
 
+# Below so many elements, bringing them into another layout takes longer than it saves.
+SMALLEST = 65536
+
 
 def fast_layout(x: Tensor, weights: int = 0) -> Tensor:
     """Return a batch of images in the memory layout that torch's CPU kernels are fastest in; values are unchanged.
@@ -16,10 +19,10 @@ def fast_layout(x: Tensor, weights: int = 0) -> Tensor:
     7x7 is 2.5 times slower in it.
 
     Args:
-        x: any tensor; only 4-D ones on the CPU are touched.
+        x: any tensor; only larger 4-D ones on the CPU are touched.
         weights: number of elements of the weights that are applied to it.
     """
-    if x.ndim != 4 or x.device.type != "cpu":
+    if x.ndim != 4 or x.numel() < SMALLEST or x.device.type != "cpu":
         return x
     heavy = weights > HEAVY_WEIGHTS * x.numel()
     return x.contiguous(memory_format=torch.contiguous_format if heavy else torch.channels_last)
