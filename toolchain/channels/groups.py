@@ -138,6 +138,9 @@ def _check_sums(space: Space) -> list[tuple[np.ndarray, str]]:
     for silence in space.silences:
         known = [source is not None and silent.get(source, False) for source in silence.sources]
         silent[silence.target] = all(known) if silence.every else any(known)
+    for node, axis in space.divisors:
+        if silent.get(axis, False):
+            space.block([axis], f"{node.op} node {node.name!r} divides by it, and it is zero where weights are")
     leaks = []
     for total in space.sums:
         node, loud = total.node, [axis for axis in total.factors if not silent.get(axis, False)]

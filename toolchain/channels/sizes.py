@@ -14,7 +14,8 @@ _FOLLOWED = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Resize": 3}
 
 def follow_sizes(node: Node, space: Space) -> None:
     """Note of which dimensions the node's results hold the sizes; block those that it computes something of."""
-    for position, name in enumerate(node.reads):
+    inside = (name for body in node.bodies for name in body.captured)
+    for position, name in enumerate((*node.inputs, *inside)):
         if name not in space.sizes or (not node.domain and _FOLLOWED.get(node.op) == position):
             continue
         moved = _MOVES[node.op](node, space) if node.op in _MOVES and not node.domain else None

@@ -74,6 +74,10 @@ class Space:
             -1 for none.
         reasons: why positions are blocked, in the order in which that was found.
         roles: of dimensions of constants.
+        choices: of factors, to be made when every rule has said what it knows.
+        sums: of products over channels.
+        divisors: what nodes divide by, which must not be zero.
+        silences: in the order of the nodes.
     """
 
     trace: Trace
@@ -84,6 +88,7 @@ class Space:
     axes: list[Axis] = field(init=False)
     choices: list[Choice] = field(default_factory=list)
     sums: list[Sum] = field(default_factory=list)
+    divisors: list[tuple[Node, Axis]] = field(default_factory=list)
     silences: list[Silence] = field(default_factory=list)
     consumers: dict[str, list[tuple[Node, int]]] = field(init=False)
     _starts: dict[Axis, int] = field(init=False)

@@ -61,13 +61,13 @@ def follows_first(node: Node, space: Space) -> None:
 
 
 def divides(node: Node, space: Space) -> None:
-    """Zero where the dividend is; a divisor that were zero there too would make the channel NaN, so it is constant."""
+    """Zero where the dividend is; a computed divisor must not be zero there too, as constant ones are kept from it."""
     output, divisor = node.outputs[0], node.inputs[1]
     _elementwise(node, space, _operands(node), {node.inputs[0]: "makes"})
     for axis in range(len(space.shape(output))):
         source = behind(space, divisor, output, axis)
-        if source and divisor not in space.fixed and space.shape(divisor)[source[1]] > 1:
-            space.block([source], f"{node.op} node {node.name!r} divides by the channel")
+        if source and divisor not in space.fixed:
+            space.divisors.append((node, source))
     _silence(node, space, node.inputs[:1], every=True)
 
 

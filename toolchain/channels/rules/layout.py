@@ -103,7 +103,9 @@ def gather(node: Node, space: Space) -> None:
     rank, inserted = len(space.shape(x)), len(space.shape(indices))
     along = integer(node, "axis", 0) % rank
     for axis in set(range(rank)) - {along}:
-        _move(space, (x, axis), (output, axis if axis < along else axis + inserted - 1))
+        target = (output, axis if axis < along else axis + inserted - 1)
+        _move(space, (x, axis), target)
+        space.give_role((x, axis), target, "makes")  # as an embedding does
     chosen = space.trace.graph.initializers.get(indices)
     if chosen is not None and inserted == 1:
         space.carry((indices, 0), (output, along))
