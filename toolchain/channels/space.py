@@ -192,7 +192,7 @@ class Space:
             one = np.concatenate([pair[0] for pair in self._links])
             other = np.concatenate([pair[1] for pair in self._links])
             self._links.clear()
-            self._roots = _connect(self._roots, one, other)
+            self._roots = connect(self._roots, one, other)
         return self._roots
 
     def blocked(self) -> np.ndarray:
@@ -211,7 +211,7 @@ class Space:
                 self.roles.setdefault(source, set()).update(self.roles[target])
 
 
-def _connect(roots: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def connect(roots: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return ``roots`` after joining pairs of positions: lowest label hooking with pointer jumping."""
     while True:
         one, other = roots[one], roots[other]
