@@ -279,3 +279,52 @@ class TestBadInput:
         with pytest.raises(TrainingError, match=r"phase 'prune' at step \d+") as caught:
             compress(model, prune="2x", data=str(data), preprocessing=Preprocessing(scale=1e30), epochs=3)
         assert "--scale" in caught.value.hint
+
+
+NESTED = """
+<ir_version: 10, opset_import: ["" : 18, "lab" : 1]>
+g (float[N, 16] x) => (float[N, 8] y) {
+  zero = Constant<value = float {0.0}>()
+  sum = ReduceSum<keepdims = 0>(x)
+  up = Greater(sum, zero)
+  a = lab.Dense(x, w0)
+  h = If (up) <
+    then_branch = p () => (float[N, 32] o) { m1 = MatMul(a, w1) o = Relu(m1) },
+    else_branch = q () => (float[N, 32] o) { m2 = MatMul(a, w2) o = Neg(m2) }
+  >
+  n = Constant<value = int64 {2}>()
+  go = Constant<value = bool {1}>()
+  k = Loop (n, go, h) <
+    body = b (int64 i, bool on, float[N, 32] s) => (bool still, float[N, 32] t) {
+      still = Identity(on) m3 = MatMul(s, w3) t = Tanh(m3)
+    }
+  >
+  y = MatMul(k, w4)
+}
+<domain: "lab", opset_import: ["" : 18]>
+Dense (data, weight) => (out) { product = MatMul(data, weight) out = Relu(product) }
+"""
+
+
+def test_weights_in_functions_branches_and_loops_are_compressed_like_others(tmp_path):
+    proto = onnx.parser.parse_model(NESTED)
+    graphs = {"outside": proto.graph}
+    for node in proto.graph.node:
+        graphs |= {attribute.name: attribute.g for attribute in node.attribute if attribute.HasField("g")}
+    rng = np.random.default_rng(0)
+    for place, name, shape in (
+        ("outside", "w0", (16, 64)),
+        ("then_branch", "w1", (64, 32)),
+        ("else_branch", "w2", (64, 32)),
+        ("body", "w3", (32, 32)),
+        ("outside", "w4", (32, 8)),
+    ):
+        weight = (rng.standard_normal(shape) / shape[0] ** 0.5).astype(np.float32)
+        graphs[place].initializer.append(onnx.numpy_helper.from_array(weight, name))
+    onnx.save(proto, tmp_path / "nested.onnx")
+    np.savez(tmp_path / "data.npz", x=rng.standard_normal((64, 16)).astype(np.float32))
+    result = compress(tmp_path / "nested.onnx", prune="2x", quant="8bit", data=tmp_path / "data.npz", epochs=0)
+    kept = {row["name"]: row["nonzero"] for row in result.report["weights"]["tensors"]}
+    assert set(kept) == {"w0", "w1", "w2", "w3", "w4"}
+    assert sum(kept.values()) == 3200
+    assert result.report["parity"]["max_abs_error"] <= result.report["parity"]["tolerance"]

@@ -50,7 +50,7 @@ def choose_kernels(
     open_layers = [layer for layer in layers if len(layer.kernels) > 1]
     if not open_layers:
         return _spread(layers, {layer.weight: _only_float(layer) for layer in layers})
-    values = sample_values(module, layers, sample)
+    values = sample_values(module, open_layers, sample)
     alone = {layer.weight: time_layer(module, layer, values, threads) for layer in open_layers}
     candidates = _candidates(open_layers, alone)
     times = _time_models(module, open_layers, candidates, (sample, values), threads)

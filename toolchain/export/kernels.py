@@ -53,7 +53,7 @@ def check_kernels(graph: Graph, formats: Mapping[str, TensorFormat], kernels: Ma
     Raises:
         ExportError: a name is unknown, a kernel does not fit its node, or nodes that share a weight disagree.
     """
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = {node.name: node for node in graph.walk()}
     for name, kernel in kernels.items():
         if name not in nodes:
             raise ExportError(

@@ -48,6 +48,8 @@ def find_layers(module: OnnxModule) -> tuple[Layer, ...]:
 
 
 def _layer(module: OnnxModule, weight: str, nodes: tuple[Node, ...]) -> Layer:
+    if not set(nodes) <= set(module.graph.nodes):
+        return Layer(weight, nodes, ("float",), ("a subgraph uses it, and kernels are chosen outside of those",))
     permitted, objections = [], []
     for name, kernel in KERNELS.items():
         found = [kernel.objection(module.graph, node, module.formats[weight]) for node in nodes]

@@ -58,10 +58,10 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
         proto = onnx.ModelProto()
         proto.CopyFrom(original.proto)
         return WrittenModel(proto, {})
-    chosen = {node.outputs[0]: kernels.get(node.name, "float") for node in original.nodes}
+    chosen = {node.outputs[0]: kernels.get(node.name, "float") for node in original.walk()}
     graph = raise_opset(original, max(KERNELS[name].opset for name in chosen.values())) if module.formats else original
     draft = Draft(module, graph, Builder(free_prefix(_names(graph)), _function_opset(module, graph)))
-    for node in graph.nodes:
+    for node in graph.walk():
         KERNELS[chosen.get(node.outputs[0], "float")].lower(draft, node)
     for name in changed:
         if name not in draft.stored:  # int8 kernels have stored their biases

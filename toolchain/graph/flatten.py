@@ -9,17 +9,17 @@ from onnx import helper, numpy_helper
 from toolchain.graph.functions import is_constant
 from toolchain.graph.io import load_graph
 from toolchain.graph.model import IR_FREE_INITIALIZERS, Body, Graph, Node
-from toolchain.graph.weights import find_weights
 
 
 def flatten(graph: Graph) -> Graph:
     """Replace the calls of the model's own functions by what they do, and move the constants of subgraphs outwards.
 
     Every value keeps the name that it has in ``graph``, so weights keep theirs. What several calls of a function share
-    stays shared. The same graph comes back where no weight is nested.
+    stays shared. The same graph comes back where nothing that might train is nested.
     """
     outermost = _constant_names(graph.proto.graph)
-    nested = [weight for weight in find_weights(graph) if not weight.reason and weight.name not in outermost]
+    used = {name for node in graph.walk() for name in node.inputs if name in graph.initializers}
+    nested = any(graph.initializers.dtype(name).kind == "f" for name in used - outermost)
     if not graph.proto.functions and not nested:
         return graph
     proto = onnx.ModelProto()
