@@ -16,14 +16,16 @@ class Target:
     Attributes:
         energy: what removing each weight costs, its square times its curvature; the tensor's shape, 0 where dead.
         alive: bool, the tensor's shape: what earlier passes left.
-        relative: whether a cost counts as a part of what costs as much or more in its tensor: LAMP, so that no layer
-            vanishes.
+        relative: whether the cost of a weight counts as a part of what costs as much or more in its tensor: LAMP, so
+            that no layer vanishes.
+        relative_units: the same for units of several weights.
         layout: what its dimensions are; None where nobody asks.
     """
 
     energy: Tensor
     alive: Tensor
     relative: bool
+    relative_units: bool
     layout: Layout | None = None
 
 
@@ -31,13 +33,20 @@ class Target:
 class Score:
     """How weights are compared over tensors.
 
+    Units of one tensor differ less than its weights do, the more so the larger they are, so that one cut through all
+    tensors takes nearly all of a tensor or nothing: what units cost is better taken relative to their tensor.
+    ResNet-20 in one shot, CIFAR-10 accuracy by curvature and by LAMP: 4x1 blocks 2x 41 and 66 %, columns 1.5x 41 and
+    49 %, groups 1.5x 29 and 44 %; single weights 2x 82 and 83 %.
+
     Attributes:
         energy: of a weight and the curvature, where known.
         relative: as of ``Target``, by whether the curvature is known.
+        relative_units: as of ``Target``.
     """
 
     energy: Callable[[Tensor, Tensor | None], Tensor]
     relative: Callable[[Tensor | None], bool]
+    relative_units: bool
 
 
 def _squared(weight: Tensor, _curvature: Tensor | None) -> Tensor:
@@ -49,9 +58,10 @@ def _curved(weight: Tensor, curvature: Tensor | None) -> Tensor:
 
 
 SCORES = {
-    "magnitude": Score(_squared, lambda _: False),
-    "curvature": Score(_curved, lambda curvature: curvature is None),  # before the first step nothing is known of it
-    "lamp": Score(_squared, lambda _: True),
+    "magnitude": Score(_squared, lambda _: False, relative_units=False),
+    # Before the first step nothing is known of the curvature.
+    "curvature": Score(_curved, lambda curvature: curvature is None, relative_units=True),
+    "lamp": Score(_squared, lambda _: True, relative_units=True),
 }
 
 

@@ -36,8 +36,8 @@ class TopK(Constraint):
     ``argmin sum c (z - v)^2`` over it keeps the single weights or whole units with the largest sum of ``c v^2``. With
     ``score="magnitude"`` the metric c is 1, which is the Euclidean projection; ``"curvature"`` takes c as the root of
     the diagonal curvature estimate, so that weights that move the loss are worth more (a scale-free comparison of
-    layers); ``"lamp"`` divides what a weight or unit holds by the sum of what those at least as large hold in its
-    tensor, so that no layer vanishes.
+    layers for single weights; units are compared relative to their tensor, see ``Score``); ``"lamp"`` divides what a
+    weight or unit holds by the sum of what those at least as large hold in its tensor, so that no layer vanishes.
 
     Attributes:
         budgets: tensors and how much they keep.
@@ -71,4 +71,4 @@ class TopK(Constraint):
             alive = earlier.mask.to(weight.device)
         known, score = curvature.get(name), SCORES[self.score]
         energy = torch.where(alive, score.energy(weight, known), 0.0)
-        return Target(energy, alive, score.relative(known), self.layouts.get(name))
+        return Target(energy, alive, score.relative(known), score.relative_units, self.layouts.get(name))

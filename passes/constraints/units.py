@@ -63,7 +63,7 @@ def _starts(cuts: Sequence[Units]) -> list[int]:
 
 def _density(cut: Units, energy: Tensor, size: Tensor) -> Tensor:
     """Return what keeping each unit saves per weight; infinite for the best of the tensor, so that none vanishes."""
-    saved = (relative(energy, size) if cut.target.relative else energy) / size.clamp_min(1)
+    saved = (relative(energy, size) if cut.target.relative_units else energy) / size.clamp_min(1)
     saved = torch.where(size > 0, saved, -1.0)
     saved[saved.argmax()] = torch.inf
     return saved
@@ -83,7 +83,9 @@ def _keep_part(cuts: Sequence[Units], masks: list[Tensor], unit: int, left: int)
     inside = (cut.numbers == unit - starts[index]) & cut.target.alive
     energy = torch.where(inside, cut.target.energy, 0.0)
     if cut.within is not None:
-        finer = replace(cut.within, target=replace(cut.within.target, energy=energy, alive=inside, relative=False))
+        finer = replace(
+            cut.within, target=replace(cut.within.target, energy=energy, alive=inside, relative_units=False)
+        )
         masks[index] |= keep_units([finer], left)[0]
         return
     best = torch.where(inside, energy, -1.0).flatten().argsort(descending=True, stable=True)[:left]

@@ -35,7 +35,7 @@ def test_an_interval_around_one_is_no_measurable_difference(report):
     found = finding(with_speedup(report, 1.01, 0.98, 1.05), "not faster on CPU: no measurable difference")
 
     assert "no kernel profits from unstructured zeros" in found["why"]
-    assert "gathered-group pruning" in found["hint"]
+    assert "--structure groups" in found["hint"]
 
 
 def test_a_certain_speedup_names_the_kernels(report):

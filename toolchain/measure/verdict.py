@@ -160,12 +160,12 @@ def _why_not_faster(report: Report) -> tuple[str, str]:
     if any(tensor["kernel"] != "float" for tensor in tensors):
         return (
             f"what the low-bit kernels save does not outweigh the rest of the graph ({_kernels(report)})",
-            "channel or gathered-group pruning would shrink the work itself",
+            "--structure groups shrinks the work itself, where layers are wide enough",
         )
     if any(tensor["structure"] == "unstructured" for tensor in tensors):
         return (
             "no kernel profits from unstructured zeros, they are multiplied like any other value",
-            "channel or gathered-group pruning would shrink the work itself",
+            "--structure groups shrinks the work itself, where layers are wide enough",
         )
     return "every weight still runs in a float kernel", "8 bits run faster where the processor has integer kernels"
 

@@ -125,6 +125,19 @@ def test_the_error_per_removed_weight_decides_between_units_of_different_sizes()
     assert [int(formats[name].mask.sum()) for name in weights] == [8, 8]
 
 
+@pytest.mark.parametrize(("score", "both_stay"), [("magnitude", False), ("curvature", True), ("lamp", True)])
+def test_units_of_a_tensor_of_small_weights_are_compared_within_it_unless_by_magnitude(score, both_stay):
+    layouts = {name: Layout((32, 8), 0, 1) for name in ("small", "large")}
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: (1 + torch.rand(32, 8, generator=generator)) * scale for name, scale in (("small", 0.1), ("large", 1.0))
+    }
+    curvature = {name: torch.ones(32, 8) for name in weights}
+    budget = Budget(("small", "large"), 32 * 8, parse_structure("filter"))
+    formats = TopK((budget,), score, layouts).fit(weights, {}, curvature)
+    assert (int(formats["small"].mask.sum()) > 10 * 8) == both_stay
+
+
 def brute_force(weight, masks):
     """Return the least squared error over all masks."""
     return min(float(weight[~mask].square().sum()) for mask in masks)
