@@ -22,7 +22,8 @@ def find_groups(support: Tensor, count: int) -> Tensor | None:
     if bool(support.all()) or len(torch.unique(sizes)) > 2 * count + 1:
         return None
     weights = torch.rand(inputs, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(support.device)
-    _, kind = torch.unique((support * weights).sum(1), return_inverse=True)  # rows alike have the same sum
+    sums = torch.cat([rows.to(torch.float64) @ weights for rows in torch.split(support, 512)])
+    _, kind = torch.unique(sums, return_inverse=True)  # rows alike have the same sum
     order = torch.argsort(sizes * outputs + kind, descending=True, stable=True)  # large supports first, alike together
     room = torch.full((count,), outputs // count, device=support.device)
     read = torch.zeros(count, inputs, dtype=torch.bool, device=support.device)

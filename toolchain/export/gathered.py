@@ -78,9 +78,9 @@ def _layout_objection(node: Node, shape: Sequence[int], grid: Grid | None) -> st
 def find_plan(node: Node, mask: torch.Tensor) -> Plan | None:
     """Return how a node's weight is divided so that the fewest channels are read, or None where all of them are."""
     layout = layout_of(node, 1, tuple(mask.shape))
-    _, outputs, inputs, _ = layout.stack
-    kernel = mask if layout.outputs == 0 else mask.T
-    support = kernel.reshape(outputs, inputs, -1).any(2).cpu()
+    inputs = layout.stack[2]
+    support = mask.flatten(2).any(2) if mask.ndim > 2 else mask if layout.outputs == 0 else mask.T
+    support = support.cpu().contiguous()
     best: Plan | None = None
     for count in dict.fromkeys((1, group_count(layout))):
         group = find_groups(support, count)
