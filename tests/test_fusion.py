@@ -56,3 +56,17 @@ def test_a_grid_on_a_value_inside_a_joined_step_is_not_skipped():
     module.formats["p"] = TensorFormat(None, Grid(tuple(range(-3, 4)), torch.tensor(5.0), 0, None))
     y = module({"x": torch.ones(4, 3)})["y"]
     assert torch.equal(y, torch.tensor([[10.0, 10.0]]).expand(4, 2) + torch.tensor([0.5, -0.5]))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "values"), [("float", 0, ""), ("int32", 2, "1, 2, 3, 4")], ids=["empty", "integers"]
+)
+def test_what_torch_cannot_join_stays_as_it_is(dtype, rows, values):
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g ({dtype}[n, {rows}] x) => ({dtype}[n, 2] y) '
+        f"<{dtype}[{rows}, 2] w = {{{values}}}, {dtype}[2] b = {{3, 4}}> {{ p = MatMul(x, w) y = Add(p, b) }}"
+    )
+    module = OnnxModule(load_graph(proto))
+    assert operators(module) == ["MatMul", "Add"]
+    x = np.zeros((3, rows), np.float32 if dtype == "float" else np.int32)
+    assert module({"x": x})["y"].tolist() == [[3, 4]] * 3

@@ -35,8 +35,9 @@ def _is_linear(product: Step, bias: str, initializers: Initializers) -> bool:
     weight = product.inputs[1]
     if weight not in initializers or bias not in initializers:
         return False
-    shape = initializers.shape(weight)
-    return len(shape) == 2 and initializers.shape(bias) == shape[1:]
+    shape, dtype = initializers.shape(weight), initializers.dtype(weight)
+    # Torch has no joined product for every integer type, and an empty matrix does not say how many rows there are.
+    return len(shape) == 2 and initializers.shape(bias) == shape[1:] and 0 not in shape and dtype.kind not in "iu"
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
