@@ -5,6 +5,7 @@ from onnx.reference import ReferenceEvaluator
 
 from toolchain.expansion import Types, expand
 from toolchain.graph import load_graph
+from toolchain.module import OnnxModule
 
 HEADER = '<ir_version: 10, opset_import: ["" : 18]>'
 
@@ -34,7 +35,7 @@ def evaluated(nodes, feed, output):
 def test_a_function_body_stands_for_the_operator(body, function):
     graph, node = node_of(body)
     x = np.array([[-3, -1, -0.5], [0, 1, 4]], np.float32)
-    nodes, _ = expand(node, Types(graph))
+    nodes, _ = expand(node, Types(graph), set())
     assert nodes
     assert all(inner.op_type != node.op for inner in nodes)
     np.testing.assert_allclose(evaluated(nodes, {"x": x}, "y"), function(x), rtol=1e-5, atol=1e-6)
@@ -43,14 +44,42 @@ def test_a_function_body_stands_for_the_operator(body, function):
 def test_a_function_body_that_depends_on_types_takes_them_from_the_graph():
     body = "loss = SoftmaxCrossEntropyLoss(scores, labels)"
     graph, node = node_of(body, "(float[2, 3] scores, int64[2] labels) => (float loss)")
-    assert "LogSoftmax" in {inner.op_type for inner in expand(node, Types(graph))[0]}
+    assert "LogSoftmax" in {inner.op_type for inner in expand(node, Types(graph), set())[0]}
 
 
 def test_an_operator_without_function_body_and_one_without_schema_stay():
     graph, node = node_of("y = Sin(x)")
-    assert expand(node, Types(graph)) == ([], {})
+    assert expand(node, Types(graph), set()) == ([], {})
     proto = onnx.parser.parse_model(
         '<ir_version: 10, opset_import: ["" : 18, "lab" : 1]> g (float[2] x) => (float[2] y) { y = lab.Odd(x) }'
     )
     graph = load_graph(proto)
-    assert expand(graph.nodes[0], Types(graph)) == ([], {})
+    assert expand(graph.nodes[0], Types(graph), set()) == ([], {})
+
+
+def test_calls_of_one_operator_do_not_share_what_depends_on_their_attributes():
+    graph, _ = node_of(
+        "y = LayerNormalization<epsilon = 10.0, stash_type = 16>(x, s) "
+        "z = LayerNormalization<epsilon = 0.001, stash_type = 16>(x, s)",
+        "(float[2, 3] x, float[3] s) => (float[2, 3] y, float[2, 3] z)",
+    )
+    x = np.array([[1, 2, 4], [3, 0, 1]], np.float32)
+    results = OnnxModule(graph)({"x": x, "s": np.ones(3, np.float32)})
+    for name, epsilon in (("y", 10.0), ("z", 0.001)):
+        wanted = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + epsilon)
+        np.testing.assert_allclose(results[name], wanted, atol=0.05)  # in bfloat16
+
+
+def test_values_of_a_function_body_do_not_take_the_names_of_others():
+    proto = onnx.parser.parse_model(
+        f"{HEADER} g (float[2, 3] x, float[3] s) => (float[2, 3] y, float[2, 3] z) "
+        "{ v = Neg(x) [n] y = LayerNormalization<stash_type = 16>(x, s) z = Identity(v) }"
+    )
+    graph = load_graph(proto)
+    inner, _ = expand(graph.nodes[1], Types(graph), set())
+    for name in {name for node in inner for name in node.output} - {"y"}:
+        renamed = onnx.ModelProto()
+        renamed.CopyFrom(proto)
+        renamed.graph.node[0].output[0] = renamed.graph.node[2].input[0] = name
+        x = np.ones((2, 3), np.float32)
+        assert (OnnxModule(load_graph(renamed))({"x": x, "s": x[0]})["z"] == -1).all(), name

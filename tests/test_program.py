@@ -73,3 +73,28 @@ def test_a_required_input_that_is_left_out_is_named():
     proto.graph.node[0].input[:] = ["x", ""]
     with pytest.raises(ModelError, match="FusedMatMul node 'scaled' leaves out input 1, "):
         OnnxModule(load_graph(proto))
+
+
+def test_numbers_that_numpy_lacks_are_folded_too():
+    body = "b = Cast <to = 16> (k) q = Cast <to = 22> (k) c = Cast <to = 7> (b) d = Cast <to = 7> (q) y = Add (c, d)"
+    module = OnnxModule(graph_of(body, "int64[2] k = {1, -2}"))
+    assert module({"x": torch.zeros(2)})["y"].tolist() == [2, -4]
+
+
+def test_what_the_runtime_runs_with_a_weight_of_its_own_does_not_train_it():
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> net (float[2,2] x) => (float[2,2] y) '
+        "<float[2,2] w = {1,2,3,4}, float[2,2] v = {1,2,3,4}> "
+        '{ a = MatMul (x, w) b = MatMul (a, v) y = com.microsoft.CDist <metric = "euclidean"> (b, w) }'
+    )
+    assert set(OnnxModule(load_graph(onnx.parser.parse_model(text))).weights()) == {"v"}
+
+
+def test_weights_are_found_behind_any_number_of_branches_that_join_again():
+    blocks = " ".join(f"c{k} = Concat <axis = 0> (v{k}, v{k}) v{k + 1} = Slice (c{k}, zero, two)" for k in range(64))
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> net (float[n,2] x) => (float[n,2] y) '
+        "<float[2,2] v0 = {1,2,3,4}, int64[1] zero = {0}, int64[1] two = {2}> "
+        f"{{ {blocks} y = MatMul (x, v64) }}"
+    )
+    assert set(OnnxModule(load_graph(onnx.parser.parse_model(text))).weights()) == {"v0"}

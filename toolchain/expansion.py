@@ -48,10 +48,15 @@ def _without_weights(graph: Graph) -> onnx.ModelProto:
     return proto
 
 
-def expand(node: Node, types: Types) -> tuple[list[onnx.NodeProto], dict[str, int]]:
+def expand(node: Node, types: Types, taken: set[str]) -> tuple[list[onnx.NodeProto], dict[str, int]]:
     """Return the nodes that do what ``node`` does, and the versions that they are written for.
 
     There are none where ONNX gives the operator no function body.
+
+    Args:
+        node: of the typed graph.
+        types: of its inputs.
+        taken: names of other values; those that are made inside are added.
     """
     try:
         schema = onnx.defs.get_schema(node.op, node.opsets.get(node.domain, 1), node.domain)
@@ -61,7 +66,8 @@ def expand(node: Node, types: Types) -> tuple[list[onnx.NodeProto], dict[str, in
     if not function.node:
         return [], {}
     opsets = {**node.opsets, **read_opsets(function.opset_import)}
-    return instantiate(function, _call(schema, node), node.name), opsets
+    # What a function body depends on may be in its constants, so calls of one operator do not share them.
+    return instantiate(function, _call(schema, node), node.name, node.name, taken), opsets
 
 
 def _function(schema: onnx.defs.OpSchema, node: Node, types: Types) -> onnx.FunctionProto:

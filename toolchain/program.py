@@ -15,7 +15,7 @@ from toolchain.expansion import Types, expand
 from toolchain.fusion import fuse
 from toolchain.graph import Body, Graph, Initializers, Node, build_nodes
 from toolchain.islands import Island, runtime_knows
-from toolchain.ops import Implementation, find, to_tensor
+from toolchain.ops import Implementation, find, to_numpy, to_tensor
 from toolchain.step import FAILURES, Step, with_dead_values
 
 # Elementwise operands train only as biases and scales, with one dimension other than 1: a matrix that is added or
@@ -97,16 +97,19 @@ def trainable_weights(program: Program, initializers: Initializers) -> set[str]:
         vectors = [step.inputs[k] for k in TRAINABLE_VECTORS.get(step.op, ()) if k < len(step.inputs)]
         found |= {name for name in vectors if _is_float(initializers, name) and _is_vector(initializers, name)}
         statistics |= {step.inputs[k] for k in STATISTICS.get(step.op, ()) if k < len(step.inputs)}
-    return found - statistics
+    frozen = {name for island in program.islands for name in island.constants}  # their sessions keep the file's values
+    return found - statistics - frozen
 
 
 def _behind(name: str, sources: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     """Yield the values that ``name`` is a rearrangement of."""
-    waiting = [name]
+    waiting, seen = [name], {name}
     while waiting:
         name = waiting.pop()
         if name in sources:
-            waiting.extend(sources[name])
+            fresh = dict.fromkeys(item for item in sources[name] if item not in seen)
+            seen |= fresh.keys()
+            waiting.extend(fresh)
         else:
             yield name
 
@@ -150,6 +153,9 @@ class _Resolver:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._types = Types(graph)
+        self._taken = {*graph.initializers, *(value.name for value in graph.inputs)}
+        self._taken.update(name for node in graph.walk() for name in node.outputs)
+        self._taken.update(name for node in graph.walk() for body in node.bodies for name in body.inputs)
         self._bodies: dict[Body, tuple[Step, ...]] = {}
         self._constants: dict[str, np.ndarray] = {}
         self._lists: dict[str, list[int] | list[float]] = {}
@@ -191,7 +197,7 @@ class _Resolver:
     def _expanded(self, nodes: Iterable[Node]) -> Iterator[Node]:
         """Yield the nodes, those without a function of their own replaced by their function body where there is one."""
         for node in nodes:
-            body, opsets = ([], {}) if find(node) is not None else expand(node, self._types)
+            body, opsets = ([], {}) if find(node) is not None else expand(node, self._types, self._taken)
             if body:
                 inner, constants = build_nodes(body, opsets)
                 self._constants |= dict(Initializers(constants))
@@ -242,7 +248,7 @@ class _Resolver:
         results = result if isinstance(result, tuple) else (result,)
         if not all(isinstance(item, Tensor) and item.numel() <= LARGEST_FOLDED for item in results):
             return False
-        self._constants |= {name: item.numpy() for name, item in zip(step.outputs, results, strict=False) if name}
+        self._constants |= {name: to_numpy(item) for name, item in zip(step.outputs, results, strict=False) if name}
         return True
 
     def _is_small(self, node: Node) -> bool:

@@ -1,11 +1,13 @@
 import time
 
+import numpy as np
 import onnx
 import pytest
 
 from toolchain.errors import ModelError
 from toolchain.graph import load_graph
 from toolchain.graph.functions import check_calls, function_key
+from toolchain.module import OnnxModule
 
 HEAD = '<ir_version: 10, opset_import: ["" : 21, "local" : 1]> net (float[2] x) => (float[2] y) { y = local.f0 (x) }'
 DOMAIN = '<domain: "local", opset_import: ["" : 21, "local" : 1]>'
@@ -68,3 +70,31 @@ def test_a_function_with_a_node_without_outputs_is_instantiated():
 def test_a_function_that_is_called_many_times_at_many_levels_is_instantiated():
     graph = load_graph(chain(8, 2))
     assert [node.op for node in graph.nodes] == ["Neg"] * 2**8
+
+
+@pytest.mark.parametrize("name", ["n/t", "n/u", "local.f0/c"], ids=["value", "value of a subgraph", "constant"])
+@pytest.mark.parametrize("weights", ["", "<float[2] v = {10, 20}>"], ids=["made by a node", "initializer"])
+def test_values_inside_a_call_do_not_take_the_names_of_others(name, weights):
+    first = "" if weights else "v = Exp (x)"
+    proto = onnx.parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["" : 21, "local" : 1]>
+        net (float[2] x) => (float[2] y, float[2] z, float[2] w) {weights}
+        {{ {first} [n] y = local.f0 (v) [m] z = local.f0 (x) w = Identity (v) }}
+        {DOMAIN} f0 (a) => (b) {{
+            c = Constant <value_floats = [1.0, 2.0]> () t = Add (a, c) r = ReduceMax <keepdims = 0> (t)
+            yes = Cast <to = 9> (r) s = If (yes) <
+                then_branch = p () => (float[2] o) {{ u = Neg (t) o = Add (u, a) }},
+                else_branch = q () => (float[2] o) {{ o = Identity (t) }}
+            > b = Add (s, t)
+        }}"""
+    )
+    x = {"x": np.array([1, -2], np.float32)}
+    wanted = OnnxModule(load_graph(proto))(x)
+    for node in proto.graph.node:
+        node.input[:] = [name if value == "v" else value for value in node.input]
+        node.output[:] = [name if value == "v" else value for value in node.output]
+    for tensor in proto.graph.initializer:
+        tensor.name = name
+    got = OnnxModule(load_graph(proto))(x)
+    for output in wanted:
+        assert (got[output] == wanted[output]).all()

@@ -141,7 +141,9 @@ class _Builder:
 
     def _call(self, function: onnx.FunctionProto, call: onnx.NodeProto, name: str, inside: _Scope) -> list[Node]:
         # What an instance has beyond its function are Identity nodes, which hold no constants.
-        return self.nodes(instantiate(function, call, name), chain(function.node, repeat(onnx.NodeProto())), inside)
+        shared_prefix = ".".join(filter(None, function_key(function)))
+        nodes = instantiate(function, call, name, shared_prefix, self.values)
+        return self.nodes(nodes, chain(function.node, repeat(onnx.NodeProto())), inside)
 
     def _node(self, proto: onnx.NodeProto, origin: onnx.NodeProto, name: str, scope: _Scope) -> Node:
         domain = "" if proto.domain == "ai.onnx" else proto.domain
@@ -199,7 +201,7 @@ class _Builder:
 
     def _value_name(self, name: str, prefix: str) -> str:
         unique = name
-        while unique in self.values:
+        while unique in self.values or unique in self.constants:
             unique = f"{prefix}/{unique}"
         self.values.add(unique)
         return unique

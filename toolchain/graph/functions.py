@@ -3,7 +3,7 @@
 Source: ONNX IR specification, "Functions".
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import onnx
@@ -78,11 +78,20 @@ def _walk(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
                 yield from _walk(graph.node)
 
 
-def instantiate(function: onnx.FunctionProto, call: onnx.NodeProto, prefix: str) -> list[onnx.NodeProto]:
+def instantiate(
+    function: onnx.FunctionProto, call: onnx.NodeProto, prefix: str, shared_prefix: str, taken: set[str]
+) -> list[onnx.NodeProto]:
     """Return the nodes that ``call`` stands for, over the call's own input and output names.
 
-    Nodes and values inside get the name ``prefix/name``, but for constants, which all calls share: they get the name
-    ``domain.function/name``.
+    Nodes and values inside get the name ``prefix/name``, but for constants, unless the call gives them: they get
+    the name ``shared_prefix/name``. Where such a name is taken, what is before the stroke is made longer.
+
+    Args:
+        function: what is called.
+        call: the node.
+        prefix: unique among the calls.
+        shared_prefix: the same for calls that share their constants.
+        taken: names of other values; those that are made inside are added.
 
     Raises:
         ModelError: the call has more inputs or outputs than the function, or a constant inside has no value.
@@ -92,7 +101,11 @@ def instantiate(function: onnx.FunctionProto, call: onnx.NodeProto, prefix: str)
     if len(call.input) > len(function.input) or len(call.output) > len(function.output):
         raise ModelError(f"{call.op_type} node {prefix!r} has more inputs or outputs than the function that it calls")
     shared = [node.output[0] for node in function.node if is_constant(node) and not node.attribute[0].ref_attr_name]
-    names = {name: f"{'.'.join(filter(None, function_key(function)))}/{name}" for name in shared}
+    shared_prefix = _free(shared_prefix, shared, taken)
+    names = {name: f"{shared_prefix}/{name}" for name in shared}
+    made = _made_inside(function.node) - names.keys()
+    prefix = _free(prefix, made, taken)
+    taken |= {f"{prefix}/{name}" for name in made}
     wanted = {inner: outer for inner, outer in zip(function.output, call.output, strict=False) if outer}
     names |= {inner: outer for inner, outer in wanted.items() if inner not in names}
     names |= dict.fromkeys(function.input, "") | dict(zip(function.input, call.input, strict=False))
@@ -105,6 +118,27 @@ def instantiate(function: onnx.FunctionProto, call: onnx.NodeProto, prefix: str)
         if names[inner] != outer
     ]
     return nodes
+
+
+def _made_inside(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """Return the names of the values that nodes and their subgraphs make, subgraphs' inputs included."""
+    found: set[str] = set()
+    for node in nodes:
+        found.update(filter(None, node.output))
+        for attribute in node.attribute:
+            for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                found.update(value.name for value in graph.input)
+                tensors = (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer))
+                found.update(tensor.name for tensor in tensors)
+                found |= _made_inside(graph.node)
+    return found
+
+
+def _free(prefix: str, names: Iterable[str], taken: Container[str]) -> str:
+    """Return ``prefix``, made longer until none of the names behind it is taken."""
+    while any(f"{prefix}/{name}" in taken for name in names):
+        prefix += "_"
+    return prefix
 
 
 @dataclass(frozen=True)
