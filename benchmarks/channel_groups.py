@@ -308,8 +308,8 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     outcomes = [outcome for row in rows for outcome in row.get("without_theirs", {}).values()]
     failing = sum(outcome.startswith("fails") for outcome in outcomes)
     return (
-        f"\nGroups that differ are of {len(outcomes)} kinds; {failing} times the network fails without the channel that "
-        "Torch-Pruning's group describes.\nTimes of Torch-Pruning are those of its graph alone.\n"
+        f"\nGroups that differ are of {len(outcomes)} kinds; {failing} times the network fails without "
+        "the channel that Torch-Pruning's group describes.\nTimes of Torch-Pruning are those of its graph alone.\n"
     )
 
 
