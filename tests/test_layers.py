@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up; units of one layer do not import each other, except where they are written as one entry.
 LAYERS = [
-    ("toolchain.errors", "toolchain.formats", "toolchain.progress"),
+    ("toolchain.errors",),
+    ("toolchain.checkpoint", "toolchain.formats", "toolchain.progress"),
     ("toolchain.graph",),
     ("toolchain.grouping", "toolchain.structures"),
     ("toolchain.ops",),
