@@ -75,3 +75,32 @@ def test_what_the_runtime_cannot_run_is_an_error_that_names_the_operator():
     _, module = built(f"y = {SCALER}(x)")
     with pytest.raises(ModelError, match="Scaler"):
         module({"x": torch.ones(1, 5)})
+
+
+def test_nodes_that_were_written_for_other_versions_are_islands_of_their_own():
+    text = """<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 1, "local" : 1]>
+    g (float[2, 3] x, string[2] s) => (float[2, 3] y, int64[2] n) {
+        n = ai.onnx.ml.LabelEncoder<classes_strings = ["a", "b"]>(s) y = local.scale(x)
+    }
+    <domain: "local", opset_import: ["" : 17, "ai.onnx.ml" : 2]>
+    scale (a) => (b) { b = ai.onnx.ml.Scaler<offset = [1.0, 0.5, 2.0], scale = [2.0, 3.0, 0.5]>(a) }"""
+    proto = onnx.parser.parse_model(text)
+    feed = {"x": np.ones((2, 3), np.float32), "s": np.array(["b", "a"], object)}
+    results = OnnxModule(load_graph(proto))(feed)
+    for name, value in zip(("y", "n"), expected(proto, feed), strict=True):
+        np.testing.assert_array_equal(results[name], value)
+
+
+def test_a_subgraph_of_an_island_reads_initializers_of_its_own_and_those_around_it():
+    text = """<ir_version: 3, opset_import: ["" : 8]>
+    g (float[1, 3, 2] x, float[1, 2] s, float[2] w) => (float[1, 2] last, float[1, 3, 2] y) <float[2] w = {2, 3}> {
+        z = Neg(s)
+        last, y = Scan<num_scan_inputs = 1, body = b (float[2] a, float[2] e) => (float[2] sum, float[2] out) {
+            k = Constant<value = float[2] {5.0, 7.0}>() sum = Add(a, e) t = Mul(sum, k) out = Mul(t, w)
+        }>(, z, x)
+    }"""
+    proto = onnx.parser.parse_model(text)
+    feed = {"x": np.arange(6, dtype=np.float32).reshape(1, 3, 2), "s": np.ones((1, 2), np.float32)}
+    results = OnnxModule(load_graph(proto))(feed)
+    for name, value in zip(("last", "y"), expected(proto, feed), strict=True):
+        np.testing.assert_array_equal(results[name], value)

@@ -204,3 +204,10 @@ def test_replay_computes_every_node_on_the_given_values():
     results = dict(module.replay({"x": x}, {"h": h}))
     assert torch.equal(results["h"], x @ module.tensor("w"))
     assert torch.equal(results["y"], h @ module.tensor("w"))
+
+
+def test_a_module_without_weights_is_on_the_device_of_its_other_initializers():
+    module = module_of("g (float[2,2] x) => (float[2,2] y) <float[2,2] mask = {1,0,0,1}> { y = Mul(x, mask) }")
+    assert not module.weights()
+    assert module.device.type == "cpu"
+    assert module.to("meta").device.type == "meta"

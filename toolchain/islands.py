@@ -10,7 +10,8 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from toolchain.graph import Node
+from toolchain.graph import IR_FREE_INITIALIZERS, Node
+from toolchain.graph.flatten import written
 from toolchain.ops import to_tensor
 from toolchain.ops.dtypes import to_numpy
 
@@ -82,24 +83,15 @@ class Island:
         opsets = {domain: version for node in self.nodes for domain, version in node.opsets.items()}
         opsets = dict.fromkeys((node.domain for node in self.nodes), 1) | opsets
         graph = helper.make_graph(
-            [_named(node) for node in self.nodes],
+            [written(node) for node in self.nodes],
             "island",
             [helper.make_value_info(name, kind) for name, kind in types.items()],
             [helper.make_empty_tensor_value_info(name) for name in self.outputs],
             [numpy_helper.from_array(array, name) for name, array in self.constants.items()],
         )
         entries = [helper.make_opsetid(domain, version) for domain, version in opsets.items()]
-        return helper.make_model(graph, opset_imports=entries, ir_version=helper.find_min_ir_version_for(entries, True))
-
-
-def _named(node: Node) -> onnx.NodeProto:
-    """Return the node's proto under the names of the typed graph."""
-    proto = onnx.NodeProto()
-    proto.CopyFrom(node.proto)
-    proto.name = node.name
-    proto.input[:] = node.inputs
-    proto.output[:] = node.outputs
-    return proto
+        ir_version = max(helper.find_min_ir_version_for(entries, True), IR_FREE_INITIALIZERS)
+        return helper.make_model(graph, opset_imports=entries, ir_version=ir_version)
 
 
 def _session(model: onnx.ModelProto, outputs: list[str]) -> Callable[[dict[str, object]], Sequence[object]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,9 @@ class OnnxModule(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """The device that the weights are on."""
-        return next((tensor.device for tensor in self._parameters.values() if tensor is not None), torch.device("cpu"))
+        """The device that the weights are on, or, where nothing trains, the other initializers."""
+        tensors = chain(self._parameters.values(), self._buffers.values())
+        return next((tensor.device for tensor in tensors if tensor is not None), torch.device("cpu"))
 
     def move_to(self, device: torch.device) -> None:
         """Move the weights and the formats that they lie in."""

@@ -184,6 +184,9 @@ class _Resolver:
         unknown: list[Node] = []
         for node in self._expanded(nodes):
             if find(node) is None:
+                if unknown and unknown[-1].opsets != node.opsets:  # a function's nodes, beside those of the model
+                    found += self._island(unknown)
+                    unknown = []
                 unknown.append(node)
                 continue
             found += self._island(unknown)

@@ -147,3 +147,14 @@ def test_a_model_that_does_not_end_is_not_waited_for(monkeypatch):
     assert same is graph
     assert "left as they are" in note
     assert time.monotonic() - started < 20
+
+
+def test_a_model_whose_output_is_no_tensor_is_left_with_a_reason():
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 13]> g (float[2,3] x) => (float[2,4] y, seq(float[2,3]) s) '
+        f"<{T}> {{ h = Transpose(t) y = MatMul(x, h) s = SequenceConstruct(x) }}"
+    )
+    graph = load_graph(proto)
+    same, note = simplify(graph)
+    assert same is graph
+    assert "no tensor" in note

@@ -27,7 +27,7 @@ def flatten(graph: Graph) -> Graph:
     del proto.functions[:]
     constants = [node for node in graph.proto.graph.node if is_constant(node)]
     del proto.graph.node[:]
-    proto.graph.node.extend([*constants, *(_written(node) for node in graph.nodes)])
+    proto.graph.node.extend([*constants, *(written(node) for node in graph.nodes)])
     moved = [name for name in graph.initializers if name not in outermost]
     proto.graph.initializer.extend(numpy_helper.from_array(graph.initializers[name], name) for name in moved)
     proto.ir_version = max(proto.ir_version, IR_FREE_INITIALIZERS)
@@ -42,8 +42,8 @@ def _constant_names(graph: onnx.GraphProto) -> set[str]:
     return names | {node.output[0] for node in graph.node if is_constant(node)}
 
 
-def _written(node: Node) -> onnx.NodeProto:
-    """Return the node's proto under the names of the typed graph."""
+def written(node: Node) -> onnx.NodeProto:
+    """Return the node's proto under the names of the typed graph; its subgraphs hold no constants of their own."""
     proto = onnx.NodeProto()
     proto.CopyFrom(node.proto)
     proto.name = node.name
@@ -63,7 +63,7 @@ def _write_body(graph: onnx.GraphProto, body: Body) -> None:
     """Write a subgraph without constants of its own into ``graph``, which holds it as the file has it."""
     for field in ("node", "initializer", "sparse_initializer", "value_info"):
         graph.ClearField(field)
-    graph.node.extend(_written(node) for node in body.nodes)
+    graph.node.extend(written(node) for node in body.nodes)
     for value, name in zip(graph.input, body.inputs, strict=True):
         value.name = name
     made = {name for node in body.nodes for name in node.outputs} | set(body.inputs)
