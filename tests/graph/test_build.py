@@ -25,3 +25,13 @@ def test_an_element_type_that_is_none_is_refused_by_name(field):
     value.type.tensor_type.elem_type = 99
     with pytest.raises(ModelError, match=f"'{value.name}' has the unknown element type 99"):
         load_graph(proto)
+
+
+def test_the_names_of_nodes_that_have_none_stay_short():
+    branch = "b () => (float[2] o) {{ o = Neg ({0}) }}"
+    branches = f"then_branch = {branch}, else_branch = {branch}"
+    body = " ".join(f"v{k + 1} = If (c) <{branches.format(f'v{k}')}>" for k in range(100))
+    text = f'<ir_version: 8, opset_import: ["" : 17]> g (float[2] v0, bool c) => (float[2] v100) {{ {body} }}'
+    names = [node.name for node in load_graph(onnx.parser.parse_model(text)).walk()]
+    assert len(set(names)) == len(names) == 300
+    assert max(map(len, names)) < 10

@@ -110,6 +110,7 @@ class _Builder:
     taken: dict[int, tuple[str, Constant]] = field(default_factory=dict)  # by identity, which lives as long as they do
     values: set[str] = field(default_factory=set)
     node_names: set[str] = field(default_factory=set)
+    repeats: dict[str, int] = field(default_factory=dict)  # how often a node's name was given again
 
     def top_level(self, graph: onnx.GraphProto, opsets: Mapping[str, int]) -> list[Node]:
         self.values |= _made_names(graph)
@@ -208,11 +209,12 @@ class _Builder:
 
     def _node_name(self, proto: onnx.NodeProto, index: int) -> str:
         """Return the node's name, made distinct where the file gives none or, as ONNX allows, the same one twice."""
-        name = proto.name or f"{proto.op_type}_{index}"
-        while name in self.node_names:
-            name = f"{name}_{index}"
-        self.node_names.add(name)
-        return name
+        name = unique = proto.name or f"{proto.op_type}_{index}"
+        while unique in self.node_names:
+            self.repeats[name] = self.repeats.get(name, 0) + 1
+            unique = f"{name}_{self.repeats[name]}"
+        self.node_names.add(unique)
+        return unique
 
 
 def _given(origin: onnx.NodeProto, scope: _Scope) -> dict[str, onnx.AttributeProto]:
