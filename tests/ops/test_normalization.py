@@ -1,5 +1,7 @@
 """Normalisations: versions and names that no official case covers, and that each is one call."""
 
+from functools import partial
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,7 +12,13 @@ import torch.nn.functional as F  # noqa: N812
 from toolchain.graph.build import build_graph
 from toolchain.module import OnnxModule
 from toolchain.ops import find
-from toolchain.ops.normalization import layer_normalization, rms_normalization, simplified_layer_normalization
+from toolchain.ops.normalization import (
+    group_normalization,
+    instance_normalization,
+    layer_normalization,
+    rms_normalization,
+    simplified_layer_normalization,
+)
 
 
 def noise(*shape, seed=0):
@@ -112,3 +120,31 @@ def test_gradients_are_right(axis):
     scale = torch.from_numpy(noise(*x.shape[axis:], seed=1)).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda x, s: rms_normalization(x, s, axis=axis), (x, scale))
     assert torch.autograd.gradcheck(lambda x, s: layer_normalization(x, s, s, axis=axis), (x, scale))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_of_instance_normalization_is_right_whatever_layout_it_comes_in(layout, batch):
+    x = torch.from_numpy(noise(batch, 3, 4, 5)).double().requires_grad_()
+    scale, bias = torch.tensor([1.0, 2.0, -3.0]).double(), torch.zeros(3).double()
+    incoming = torch.from_numpy(noise(batch, 3, 4, 5, seed=1)).double()
+    y = instance_normalization(x, scale, bias)
+    (got,) = torch.autograd.grad(y, x, incoming.contiguous(memory_format=layout))
+    var, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+    by_hand = (x - mean) / (var + 1e-5).sqrt() * scale.reshape(3, 1, 1)
+    torch.testing.assert_close(got, torch.autograd.grad(by_hand, x, incoming)[0])
+
+
+@pytest.mark.parametrize("normalize", [instance_normalization, partial(group_normalization, num_groups=2)])
+def test_values_far_from_zero_are_normalised_exactly_whatever_layout_they_come_in(normalize):
+    x = torch.from_numpy(noise(1, 4, 40, 40)) + 300
+    scale, bias = torch.ones(4), torch.zeros(4)
+    expected = normalize(x.double(), scale.double(), bias.double()).float()
+    got = normalize(x.contiguous(memory_format=torch.channels_last), scale, bias)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
+
+
+def test_instance_normalization_of_one_element_agrees(agree):
+    # The standard deviation is the root of epsilon: what cancels is 300 times the values.
+    inputs = {"x": noise(1, 3, 1, 1), "s": noise(3), "b": noise(3, seed=1)}
+    agree("InstanceNormalization", inputs, rtol=1e-4, atol=1e-4)

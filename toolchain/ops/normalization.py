@@ -44,7 +44,17 @@ def batch_normalization(
 @op("InstanceNormalization", since=6, trainable=(1, 2))
 def instance_normalization(x: Tensor, scale: Tensor, b: Tensor, *, epsilon: float = 1e-5) -> Tensor:
     """Normalise every channel of every sample over its spatial dimensions."""
-    return F.instance_norm(x, weight=scale, bias=b, eps=epsilon)
+    # Not F.instance_norm: with a batch of 1 its gradient is wrong if it comes in channels-last, as from ConvTranspose.
+    return group_norm(x, x.shape[1], scale, b, epsilon)
+
+
+def group_norm(x: Tensor, groups: int, scale: Tensor, b: Tensor, epsilon: float) -> Tensor:
+    """Return groups of channels less their mean, over their standard deviation, by ``scale``, plus ``b``.
+
+    Convolutions give channels-last values, of which torch subtracts squares on the CPU: those lose all digits where the
+    mean is large. ``torch.group_norm`` also takes a single element per group, which ``F.group_norm`` refuses.
+    """
+    return torch.group_norm(x.contiguous(), groups, scale, b, epsilon)
 
 
 def _refuse_other_stash(node: Node) -> str:
@@ -121,7 +131,7 @@ def group_normalization_per_group(
 ) -> Tensor:
     """Normalise groups of channels, scale and bias per group (opset 18 to 20)."""
     repeats = x.shape[1] // num_groups
-    return F.group_norm(x, num_groups, scale.repeat_interleave(repeats), b.repeat_interleave(repeats), epsilon)
+    return group_norm(x, num_groups, scale.repeat_interleave(repeats), b.repeat_interleave(repeats), epsilon)
 
 
 @op("GroupNormalization", since=21, trainable=(1, 2))
@@ -129,7 +139,7 @@ def group_normalization(
     x: Tensor, scale: Tensor, b: Tensor, *, epsilon: float = 1e-5, num_groups: int, stash_type: int = 1
 ) -> Tensor:
     """Normalise groups of channels, scale and bias per channel."""
-    return F.group_norm(x, num_groups, scale, b, epsilon)
+    return group_norm(x, num_groups, scale, b, epsilon)
 
 
 @op("LRN")
