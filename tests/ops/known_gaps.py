@@ -95,7 +95,6 @@ NO_GRADIENT_TO = {
 
 # Real models of which not every weight gets a gradient from the outputs, and why.
 TRAINS_IN_PART = {
-    "candy_style": "no gradient passes Crop and Affine, which ONNX Runtime runs",
     "ppocr_rec_en_number": "no result depends on the other weights, which are below 1e-8",
     "tinyvit_demo": "no result depends on the other weights at this input",
     "traffic_sign_bnn": "Sign changes in steps",
