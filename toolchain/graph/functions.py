@@ -91,7 +91,7 @@ def instantiate(
         call: the node.
         prefix: unique among the calls.
         shared_prefix: the same for calls that share their constants.
-        taken: names of other values; those that are made inside are added.
+        taken: names of other values; those that are made inside are added, but for those of subgraphs.
 
     Raises:
         ModelError: the call has more inputs or outputs than the function, or a constant inside has no value.
@@ -105,7 +105,7 @@ def instantiate(
     names = {name: f"{shared_prefix}/{name}" for name in shared}
     made = _made_inside(function.node) - names.keys()
     prefix = _free(prefix, made, taken)
-    taken |= {f"{prefix}/{name}" for name in made}
+    taken |= {f"{prefix}/{name}" for node in function.node for name in node.output if name in made}
     wanted = {inner: outer for inner, outer in zip(function.output, call.output, strict=False) if outer}
     names |= {inner: outer for inner, outer in wanted.items() if inner not in names}
     names |= dict.fromkeys(function.input, "") | dict(zip(function.input, call.input, strict=False))
