@@ -13,7 +13,7 @@ import numpy as np
 
 from toolchain.channels.rules import RULES
 from toolchain.channels.sizes import follow_sizes
-from toolchain.channels.space import Axis, Choice, Factor, Role, Space
+from toolchain.channels.space import Axis, Choice, Factor, Role, Space, connect
 from toolchain.channels.trace import Trace
 
 
@@ -110,14 +110,13 @@ def _apply_rules(space: Space) -> None:
 
 
 def _choose(choice: Choice, space: Space) -> None:
-    """Take one factor: of those along which something can be removed, the outermost, so that attention loses heads.
+    """Take one factor: of those that fit, the outermost, so that attention loses heads.
 
     In a shuffle, which has no outermost factor, the longest: it ties the fewest channels together.
     """
-    blocked = space.blocked() < len(space.reasons)
-    alive = [factor for factor in choice.factors if not any(blocked[space.at(axis)].all() for axis in _ends(factor))]
-    longest = choice.prefer_longest or not alive
-    taken = max(alive or choice.factors, key=lambda factor: factor.size) if longest else alive[0]
+    fitting = [factor for factor in choice.factors if _fits(factor, space)]
+    longest = choice.prefer_longest or not fitting
+    taken = max(fitting or choice.factors, key=lambda factor: factor.size) if longest else fitting[0]
     first = space.at(taken.source)[:: taken.source_inner][: taken.size]
     for axis, inner in ((taken.source, taken.source_inner), (taken.target, taken.target_inner)):
         positions = space.at(axis)
@@ -126,6 +125,19 @@ def _choose(choice: Choice, space: Space) -> None:
     choice.silence.append(taken.source)
     others = {axis for factor in choice.factors for axis in _ends(factor)} - set(_ends(taken))
     space.block(sorted(others), f"{choice.node.op} node {choice.node.name!r} keeps channels along another dimension")
+
+
+def _fits(factor: Factor, space: Space) -> bool:
+    """Return whether something can be removed along a factor, and no two of its steps are tied together already."""
+    roots, blocked = space.roots(), space.blocked() < len(space.reasons)
+    for axis, inner in ((factor.source, factor.source_inner), (factor.target, factor.target_inner)):
+        positions = space.at(axis)
+        steps = np.arange(positions.size) // inner % factor.size
+        _, known = np.unique(roots[positions], return_inverse=True)
+        tied = connect(np.arange(factor.size + positions.size), steps, factor.size + known)
+        if blocked[positions].all() or np.unique(tied[: factor.size]).size < factor.size:
+            return False
+    return True
 
 
 def _ends(factor: Factor) -> tuple[Axis, Axis]:

@@ -15,42 +15,40 @@ _FOLLOWED = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Resize": 3}
 def follow_sizes(node: Node, space: Space) -> None:
     """Note of which dimensions the node's results hold the sizes; block those that it computes something of."""
     inside = (name for body in node.bodies for name in body.captured)
-    for position, name in enumerate((*node.inputs, *inside)):
-        if name not in space.sizes or (not node.domain and _FOLLOWED.get(node.op) == position):
-            continue
-        moved = _MOVES[node.op](node, space) if node.op in _MOVES and not node.domain else None
-        if moved is None:
-            axes = [space.axes[number] for number in space.sizes[name].ravel().tolist() if number >= 0]
-            space.block(axes, f"{node.op} node {node.name!r} computes with its size")
-        else:
-            space.sizes[node.outputs[0]] = moved
-
-
-def _numbers(space: Space, name: str) -> np.ndarray:
-    """Return the dimensions whose sizes a value holds, -1 for other numbers."""
-    return space.sizes.get(name, np.full(space.shape(name), -1, np.int64))
+    names = [
+        name
+        for position, name in enumerate((*node.inputs, *inside))
+        if name in space.sizes and (node.domain or _FOLLOWED.get(node.op) != position)
+    ]
+    moved = _MOVES[node.op](node, space) if names and node.op in _MOVES and not node.domain else None
+    if moved is not None:
+        space.sizes[node.outputs[0]] = moved
+        return
+    for name in names:
+        axes = [space.axes[number] for number in space.sizes[name].ravel().tolist() if number >= 0]
+        space.block(axes, f"{node.op} node {node.name!r} computes with its size")
 
 
 def _same(node: Node, space: Space) -> np.ndarray | None:
-    return _numbers(space, node.inputs[0]).reshape(space.shape(node.outputs[0]))
+    return space.measured(node.inputs[0]).reshape(space.shape(node.outputs[0]))
 
 
 def _concat(node: Node, space: Space) -> np.ndarray | None:
-    return np.concatenate([_numbers(space, name) for name in node.inputs], int(str(node.attributes["axis"])))
+    return np.concatenate([space.measured(name) for name in node.inputs], int(str(node.attributes["axis"])))
 
 
 def _gather(node: Node, space: Space) -> np.ndarray | None:
     indices = space.trace.constant(node.inputs[1])
     if indices is None:
         return None
-    return np.take(_numbers(space, node.inputs[0]), indices, int(str(node.attributes.get("axis", 0))))
+    return np.take(space.measured(node.inputs[0]), indices, int(str(node.attributes.get("axis", 0))))
 
 
 def _slice(node: Node, space: Space) -> np.ndarray | None:
     bounds = slice_bounds(node, space.trace)
-    if not bounds or not bounds[0].step:
+    if bounds is None or set(bounds) != {0} or not bounds[0].step:
         return None
-    return _numbers(space, node.inputs[0])[bounds[0]]
+    return space.measured(node.inputs[0])[bounds[0]]
 
 
 _MOVES: dict[str, Callable[[Node, Space], np.ndarray | None]] = {

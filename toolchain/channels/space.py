@@ -15,6 +15,9 @@ from toolchain.graph import Node
 
 Axis = tuple[str, int]  # a tensor and one of its dimensions
 
+# In place of the dimension that a number is the size of: a constant, or what the model computes otherwise.
+CONSTANT, COMPUTED = -1, -2
+
 # What the slices of a constant tensor do for a channel: compute it, take it as a summand of something else (and make
 # that summand zero where they are zero), or neither, as a running mean.
 Role = Literal["makes", "reads", "rides"]
@@ -70,8 +73,8 @@ class Space:
         fixed: names of the values that are computed from constants alone, initializers included.
         axes: every dimension of every tensor, in the order in which nodes meet them.
         consumers: of every value, as ``Graph.consumers`` gives them.
-        sizes: for whole-number tensors that hold sizes of dimensions: which of ``axes`` each entry is the size of,
-            -1 for none.
+        sizes: for whole-number tensors that hold sizes of dimensions: which of ``axes`` each entry is the size of, or
+            ``CONSTANT`` or ``COMPUTED``.
         reasons: why positions are blocked, in the order in which that was found.
         roles: of dimensions of constants.
         choices: of factors, to be made when every rule has said what it knows.
@@ -122,6 +125,12 @@ class Space:
     def axis_number(self, axis: Axis) -> int:
         """Return the index in ``axes``."""
         return self._numbers[axis]
+
+    def measured(self, name: str) -> np.ndarray:
+        """Return of which dimensions a value's entries are the sizes, as ``sizes`` has it."""
+        if name in self.sizes:
+            return self.sizes[name]
+        return np.full(self.shape(name), CONSTANT if name in self.fixed else COMPUTED, np.int64)
 
     def known(self, name: str) -> bool:
         """Return whether ``name`` is a tensor; ``""`` and sequences are not."""

@@ -100,6 +100,29 @@ def test_sizes_of_maps_that_shrink_are_right_by_themselves():
     assert removable(channels) == {"w": 6}
 
 
+def test_computed_sizes_keep_what_they_are_the_sizes_of():
+    body = (
+        "h = MatMul(x, w) z = Shape<end=1>(x) k = Mul(z, f) s = Concat<axis=0>(k, l) r = Reshape(h, s) "
+        "t = Softmax(r) e = Shape(h) m = Reshape(t, e) y = MatMul(m, v)"
+    )
+    graph = model_of("float[N,8] x", body, f=ints(4), l=ints(6), w=(8, 24), v=(24, 3))
+    assert blocked(channels_of(graph))["w"].startswith(("its size in 'r' is computed", "it is of the graph input"))
+
+
+def test_heads_that_lie_among_samples_are_told_from_them():
+    split = "{0}r = Reshape({0}, s) {0}t = Transpose<perm=[1,0,2]>({0}r) {0}u = Reshape({0}t, e) "
+    body = "".join(f"{name} = MatMul(x, w{name}) " + split.format(name) for name in "qkv")
+    body += (
+        "kx = Transpose<perm=[0,1,3,2]>(ku) a = MatMul(qu, kx) p = Softmax<axis=-1>(a) o = MatMul(p, vu) "
+        "ot = Transpose<perm=[2,0,1,3]>(o) m = Reshape(ot, f) y = MatMul(m, u)"
+    )
+    shapes = {"s": ints(5, 8, 6), "e": ints(2, 4, 5, 6), "f": ints(5, 2, 24)}
+    channels = check(
+        model_of("float[5,2,8] x", body, wq=(8, 24), wk=(8, 24), wv=(8, 24), u=(24, 8), **shapes), batches=(2,)
+    )
+    assert removable(channels) == {"wq": 4}
+
+
 def test_shapes_without_common_factors_keep_channels():
     body = "h = Conv(x, w) r = Reshape(h, s) y = MatMul(r, v)"
     graph = model_of("float[N,4,5,4] x", body, w=(6, 4, 1, 1), v=(10, 2), s=ints(0, 12, 10))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from toolchain.channels.rules.common import Rule, carry_all, integer, integers, is_given, is_zero
-from toolchain.channels.space import Axis, Space
+from toolchain.channels.space import COMPUTED, Axis, Space
 from toolchain.channels.trace import Trace
 from toolchain.graph import Node
 
@@ -145,10 +145,9 @@ def fill(node: Node, space: Space) -> None:
 
 def follow_sizes(space: Space, entries: str, output: str, axes: range | list[int]) -> None:
     """Link dimensions with those whose sizes an input gives for them, so that the sizes go on to be right."""
-    sizes = space.sizes.get(entries)
-    if sizes is None:
-        return
-    for axis, measured in zip(axes, sizes.tolist(), strict=True):
+    for axis, measured in zip(axes, space.measured(entries).tolist(), strict=True):
+        if measured == COMPUTED:
+            space.block([(output, axis)], f"its size in {output!r} is computed when the model runs")
         if measured < 0:
             continue
         source = space.axes[measured]
