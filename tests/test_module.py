@@ -90,7 +90,7 @@ def test_names_with_dots_are_kept():
 def test_integers_are_constants_and_matrices_that_are_added_do_not_train():
     module = module_of(
         "g (float[2,2] x) => (float[4] y) <float[2,2] w = {1,2,3,4}, float[2,2] mask = {0,1,1,0}, "
-        "float[2] b = {1,2}, int64[1] shape = {4}> "
+        "float[2] b = {1.5,2}, int64[1] shape = {4}> "
         "{ h = MatMul(x, w)  m = Add(h, mask)  s = Add(m, b)  y = Reshape(s, shape) }"
     )
     assert set(module.weights()) == {"w", "b"}
@@ -144,7 +144,7 @@ def test_any_value_of_the_graph_can_be_asked_for():
 
 
 def test_a_missing_input_is_named():
-    with pytest.raises(ModelError, match="needs input 'x', got image"):
+    with pytest.raises(ModelError, match="needs input 'x', got 'image'"):
         module_of(SHARED)({"image": torch.zeros(1, 2)})
 
 

@@ -29,7 +29,7 @@ g (float[n,2] x) => (float[n,2] y) { w = Constant<value = float[2,2] {1,-2,3,4}>
 """
 PLAIN = """
 <ir_version: 8, opset_import: ["" : 17]>
-g (float[n,2] x) => (float[n,2] y) { w = Constant<value_floats = [1.5, -2.5]>()  y = Add(x, w) }
+g (float[n,2] x) => (float[n,2] y) { w = Constant<value_floats = [1.5, -2.5]>()  h = Relu(x)  y = Add(h, w) }
 """
 BRANCH = """
 <ir_version: 8, opset_import: ["" : 17]>

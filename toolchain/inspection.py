@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from toolchain.graph import Node, Value, Weight, find_weights, load_graph, simplify
+from toolchain.graph import Node, Value, Weight, load_graph, simplify
 from toolchain.program import survey
 from toolchain.pruning import largest_ratio
+from toolchain.trainable import usable_weights
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def inspect(model: str | os.PathLike[str]) -> Inspection:
     original = load_graph(path)
     graph, note = simplify(original)
     frozen, unsupported = survey(graph)
-    weights = find_weights(graph)
+    weights = usable_weights(graph)
     total = sum(weight.size for weight in weights)
     usable = [weight for weight in weights if not weight.reason]
     usable_size = sum(weight.size for weight in usable)

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from toolchain.errors import ModelError, nearest
+from toolchain.feeds import on_device, take_inputs
 from toolchain.formats import TensorFormat
 from toolchain.graph import Body, Graph
 from toolchain.islands import Content
 from toolchain.ops import to_tensor
-from toolchain.program import resolve, trainable_weights
+from toolchain.program import resolve
 from toolchain.step import FAILURES, Step
+from toolchain.trainable import trainable_weights
 
 
 class OnnxModule(nn.Module):
@@ -34,7 +36,7 @@ class OnnxModule(nn.Module):
         self.graph = graph
         self.program = resolve(graph)
         self.formats: dict[str, TensorFormat] = {}
-        trainable = trainable_weights(self.program, graph.initializers)
+        trainable = trainable_weights(self.program, graph)
         # torch forbids "." in parameter names and ONNX uses it, so the attribute names are numbered.
         self._attributes: dict[str, str] = {}
         self._constants: dict[str, Any] = {}
@@ -54,6 +56,11 @@ class OnnxModule(nn.Module):
         # What every run starts from; beside tensors, values may be numbers, strings, sequences and maps.
         self._fixed: dict[str, Any] = {name: to_tensor(array) for name, array in self.program.constants.items()}
         self._fixed |= {**self.program.lists, **self._constants, "": None}
+
+    def extra_repr(self) -> str:
+        """Say what the module is made of; torch shows it in place of parts that it knows."""
+        size = sum(weight.numel() for weight in self.parameters())
+        return f"{len(self.graph.nodes)} nodes, {size:,} values in {len(self.weights())} weights"
 
     def weights(self) -> dict[str, nn.Parameter]:
         """Return the trainable parameters by initializer name."""
@@ -132,7 +139,7 @@ class OnnxModule(nn.Module):
             for name, result in zip(step.outputs, self._call(step, values, move), strict=False):
                 if name:
                     yield name, result
-                    value = _on_device(known[name], self.device) if name in known else result
+                    value = on_device(known[name], self.device) if name in known else result
                     values[name] = self._on_grid(name, value)
 
     def _initial_values(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,14 +148,8 @@ class OnnxModule(nn.Module):
         parameters, buffers = self._parameters, self._buffers  # looked up by torch's getattr, each takes microseconds
         for name, attribute in self._attributes.items():
             values[name] = parameters[attribute] if attribute in parameters else buffers[attribute]
-        device = self.device
-        for value in self.graph.inputs:
-            if value.name not in inputs:
-                raise ModelError(f"the graph needs input {value.name!r}, got {', '.join(inputs) or 'none'}")
-            try:
-                values[value.name] = self._on_grid(value.name, _on_device(inputs[value.name], device))
-            except (RuntimeError, TypeError, ValueError) as error:
-                raise ModelError(f"input {value.name!r} cannot be taken: {error}") from error
+        for name, given in take_inputs(self.graph, inputs, self.device).items():
+            values[name] = self._on_grid(name, given)
         return values
 
     def _run_steps(self, steps: Sequence[Step], values: dict[str, Any], keep: set[str], found: dict[str, Any]) -> None:
@@ -208,15 +209,6 @@ def _tensor(name: str, array: np.ndarray) -> Tensor | np.ndarray:
         return array if array.dtype.kind in "OU" else to_tensor(array, copy=False)
     except ValueError as error:
         raise ModelError(f"initializer {name!r} cannot be imported: {error}") from error
-
-
-def _on_device(value: Content, device: torch.device) -> Content:
-    """Return an input as the steps take it; strings stay what they are."""
-    if isinstance(value, list):
-        return [_on_device(item, device) for item in value]
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind not in "OU":
-        return to_tensor(np.asarray(value)).to(device)
-    return value
 
 
 def _shape(values: Mapping[str, Content], name: str) -> str:

@@ -18,27 +18,6 @@ from toolchain.islands import Island, runtime_knows
 from toolchain.ops import Implementation, find, to_numpy, to_tensor
 from toolchain.step import FAILURES, Step, with_dead_values
 
-# Elementwise operands train only as biases and scales, with one dimension other than 1: a matrix that is added or
-# multiplied is as a rule a mask or a table of positions, which must not move.
-TRAINABLE_VECTORS = {"Add": (0, 1), "Mul": (0, 1), "Sub": (1,)}
-
-# What operators take as measured and not as learnt.
-STATISTICS = {"BatchNormalization": (3, 4)}
-
-# What only rearranges its first input (Concat: all of them): a weight behind it is still that weight.
-REARRANGING = {
-    "Concat",
-    "Expand",
-    "Flatten",
-    "Identity",
-    "Reshape",
-    "Slice",
-    "Split",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-}
-
 
 @dataclass(frozen=True, eq=False)
 class Program:
@@ -79,51 +58,6 @@ def resolve(graph: Graph) -> Program:
 def survey(graph: Graph) -> tuple[list[Node], list[Node]]:
     """Return the nodes that ONNX Runtime would run in the module's place, and those that nobody can run."""
     return _Resolver(graph).unknown()
-
-
-def trainable_weights(program: Program, initializers: Initializers) -> set[str]:
-    """Return the names of the float initializers that are weights, wherever in the model they are used."""
-    sources = {
-        name: step.inputs if step.op == "Concat" else step.inputs[:1]
-        for step in program.all_steps()
-        if step.op in REARRANGING
-        for name in step.outputs
-    }
-    found: set[str] = set()
-    statistics: set[str] = set()  # some files store a bias and a mean that are equal once
-    for step in program.all_steps():
-        used = [step.inputs[position] for position in step.trainable if position < len(step.inputs)]
-        found |= {name for start in used for name in _behind(start, sources) if _is_float(initializers, name)}
-        vectors = [step.inputs[k] for k in TRAINABLE_VECTORS.get(step.op, ()) if k < len(step.inputs)]
-        found |= {name for name in vectors if _is_float(initializers, name) and _is_vector(initializers, name)}
-        statistics |= {step.inputs[k] for k in STATISTICS.get(step.op, ()) if k < len(step.inputs)}
-    frozen = {name for island in program.islands for name in island.constants}  # their sessions keep the file's values
-    return found - statistics - frozen
-
-
-def _behind(name: str, sources: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-    """Yield the values that ``name`` is a rearrangement of."""
-    waiting, seen = [name], {name}
-    while waiting:
-        name = waiting.pop()
-        if name in sources:
-            fresh = dict.fromkeys(item for item in sources[name] if item not in seen)
-            seen |= fresh.keys()
-            waiting.extend(fresh)
-        else:
-            yield name
-
-
-def _is_float(initializers: Initializers, name: str) -> bool:
-    if name not in initializers or not initializers.size(name):
-        return False
-    return initializers.dtype(name).name in ("float32", "float16", "bfloat16", "float64")
-
-
-def _is_vector(initializers: Initializers, name: str) -> bool:
-    if not 1 < initializers.size(name) == max(initializers.shape(name)):
-        return False
-    return bool(np.isfinite(initializers[name].astype(np.float64)).all())
 
 
 # What differs from run to run, whatever its inputs are.

@@ -6,12 +6,13 @@ from typing import Literal
 
 from toolchain.amounts import PruneTarget, QuantSpec
 from toolchain.errors import RecipeError, nearest
-from toolchain.graph import Graph, Weight, find_weights
+from toolchain.graph import Graph, Weight
 from toolchain.graph.layout import find_layouts
 from toolchain.plan import Plan, PruneStep, QuantizeStep, Step
 from toolchain.pruning import PruneWish, prune_step
 from toolchain.recipe import Recipe, TensorRule
 from toolchain.structures import UNSTRUCTURED, Structure
+from toolchain.trainable import usable_weights
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def make_plan(graph: Graph, recipe: Recipe) -> Plan:
         RecipeError: a pattern matches nothing or only what cannot be pruned, the graph has nothing to prune or
             quantize, or the counts asked for cannot be reached.
     """
-    weights = find_weights(graph)
+    weights = usable_weights(graph)
     usable = {weight.name: weight for weight in weights if not weight.reason}
     if not usable:
         raise RecipeError(

@@ -5,10 +5,11 @@ from typing import Any, Protocol
 
 import torch
 
-from toolchain.graph import Weight, find_weights
+from toolchain.graph import Weight
 from toolchain.graph.layout import Layout, find_layouts
 from toolchain.measure.structure import find_structure
 from toolchain.module import OnnxModule
+from toolchain.trainable import usable_weights
 
 
 class Stored(Protocol):
@@ -42,7 +43,7 @@ def weights_section(
         ``total`` weights, ``nonzero`` after and ``nonzero_original`` before, ``ratio`` = total / nonzero,
         ``bits_per_weight`` = bits in the file per original weight, and a row per tensor.
     """
-    prunable = [weight for weight in find_weights(module.graph) if not weight.reason]
+    prunable = [weight for weight in usable_weights(module.graph) if not weight.reason]
     layouts = find_layouts(module.graph, prunable)
     rows = [
         _row(weight, module, stored.get(weight.name), layouts.get(weight.name)) | _why(weight, reasons or {})
