@@ -1,11 +1,14 @@
 """Integer kernels compute what the module computes, and run where they are asked to."""
 
 import numpy as np
+import onnx
 import pytest
+import torch
 
 from toolchain.errors import ExportError
 from toolchain.export import activation_values, check_folded, verify, write_model
 from toolchain.export.folding import optimized_graph
+from toolchain.export.sessions import open_session
 
 PRUNED = (-2, -1, 1, 2)
 EIGHT = tuple(range(-127, 128))
@@ -139,3 +142,26 @@ def test_nodes_that_share_a_weight_must_agree(build, compress):
         write_model(module, {"a": "nbits"})
     data = write_model(module, {"a": "nbits", "b": "nbits"}).proto.SerializeToString()
     verify(data, module, [batch((2, 64))])
+
+
+MIXED = HEAD + (
+    "(float[N, 4, 9, 9] x) => (float[N, 8, a, b] y) { [n] c = Conv (x, w, b) r = Relu (c) BETWEEN "
+    "[m] d = Conv <group = 8> (p, v, a) q = Relu (d) [o] y = Conv (q, u) }"
+)
+
+
+@pytest.mark.parametrize("between", ["p = Identity (r)", "p = MaxPool <kernel_shape = [2, 2]> (r)"])
+def test_a_float_node_between_integer_ones_keeps_its_weights_in_the_runtime(build, compress, calibrate, between):
+    shapes = {"w": (8, 4, 3, 3), "b": (8,), "v": (8, 1, 3, 3), "a": (8,), "u": (8, 8, 1, 1)}
+    module = build(MIXED.replace("BETWEEN", between), shapes)
+    compress(module, 1.0, EIGHT)
+    module.formats.pop("v")
+    with torch.no_grad():  # one large value takes the precision of all others on a grid of one scale
+        module.tensor("v")[0, 0, 0, 0] = 100.0
+    kernels = {"n": "int8", "o": "int8"}
+    calibrate(module, kernels, batch(IMAGE))
+    proto = write_model(module, kernels).proto
+    proto.graph.output.append(onnx.ValueInfoProto(name="d"))
+    got = open_session(proto, threads=1).run(["d"], batch(IMAGE))[0]
+    expected = module.run(batch(IMAGE), ["d"])["d"].detach().numpy()
+    np.testing.assert_allclose(got[:, 1:], expected[:, 1:], atol=0.01 * np.abs(expected[:, 1:]).max())

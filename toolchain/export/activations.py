@@ -13,6 +13,11 @@ from toolchain.graph import Graph, Node
 # What ONNX Runtime takes into the quantized operator before it: rounding to a grid that starts at the bound does both.
 _FUSED = ("Relu", "Clip")
 
+# ONNX Runtime quantizes the float weights of these (WeightBiasQuantization: per tensor, so that a pruned or low-bit
+# weight loses its values) where it finds a DequantizeLinear before them, also behind these, which it moves it across.
+_REQUANTIZED = ("Conv", "ConvTranspose", "Gemm")
+_CROSSED = ("Dropout", "Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+
 
 def activation_values(graph: Graph, kernels: Mapping[str, str]) -> tuple[str, ...]:
     """Return the values that need an 8-bit format for the int8 nodes of ``kernels``, in the order of the graph.
@@ -65,8 +70,13 @@ def add_scale_and_zero(builder: Builder, grid: Grid, value: str) -> tuple[str, s
     return scale, builder.constant(np.array(grid.zero_point, np.uint8))
 
 
-def add_activations(draft: Draft) -> None:
-    """Round every value that has an activation format, once, where it is made: all its readers see the rounded one."""
+def add_activations(draft: Draft, kernels: Mapping[str, str]) -> None:
+    """Round every value that has an activation format, once, where it is made: all its readers see the rounded one.
+
+    Args:
+        draft: the export.
+        kernels: by first output of the node.
+    """
     graph, module = draft.graph, draft.module
     consumers = graph.consumers()
     producers = {name: node for node in graph.nodes for name in node.outputs if name}
@@ -89,6 +99,23 @@ def add_activations(draft: Draft) -> None:
             for node in dict.fromkeys(node for node, _ in consumers.get(value, [])):
                 for proto in draft.around(node):
                     _rename(proto.input, value, raw)
+    for node in graph.nodes:
+        behind = _behind(node.inputs[0], producers) if node.op in _REQUANTIZED else ""
+        if behind in module.formats and kernels.get(node.outputs[0], "float") == "float":
+            _keep_float(draft, node)
+
+
+def _behind(name: str, producers: Mapping[str, Node]) -> str:
+    """Return the value that ``name`` is no more than a rearrangement or a maximum of."""
+    while name in producers and producers[name].op in _CROSSED:
+        name = producers[name].inputs[0]
+    return name
+
+
+def _keep_float(draft: Draft, node: Node) -> None:
+    """Hide from the runtime that a node reads a rounded value: a sum of one term is a copy, and stays where it is."""
+    written = draft.edit(node)
+    written.input[0] = draft.add_before(node, "Sum", [written.input[0]])
 
 
 def _rename(names: MutableSequence[str], old: str, new: str) -> None:

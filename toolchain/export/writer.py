@@ -66,7 +66,7 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
     for name in changed:
         if name not in draft.stored:  # int8 kernels have stored their biases
             _store_plain(draft, name)
-    add_activations(draft)
+    add_activations(draft, chosen)
     return WrittenModel(_assemble(draft), draft.stored)
 
 
