@@ -90,10 +90,10 @@ def dataset() -> LoadedData:
 
 def latency() -> None:
     """Time every file made so far against the original, interleaved in this one process."""
-    feeds = dataset().test.batch(np.arange(1)).inputs
+    first = dataset().test.batch(np.arange(1))
     rows = {}
     for file in sorted(FILES.glob("lenet5-*.onnx")):
-        measured = measure_latency(shared(*MODEL), file, feeds, threads=1, seconds=10.0)
+        measured = measure_latency(shared(*MODEL), file, first, threads=1, seconds=10.0)
         rows[file.stem.removeprefix("lenet5-")] = without_curves(measured)[0]
     save("lenet5/latency", {**machine(), "rows": rows})
 

@@ -43,7 +43,7 @@ def collect_grids(
     try:
         with torch.no_grad():
             for start in range(0, len(rows), batch_size):
-                inputs = dataset.batch(rows[start : start + batch_size]).inputs
+                inputs = dataset.batch(rows[start : start + batch_size]).feeds
                 for name, value in module.run(inputs, list(observers)).items():
                     if not bool(torch.isfinite(value).all()):
                         raise DataError(

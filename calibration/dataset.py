@@ -18,13 +18,35 @@ _CHUNK = 1024
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Model-ready arrays by input name, each ``[size, ...]``, and int64 labels ``[size]`` or None."""
+    """Samples of model-ready values.
+
+    Attributes:
+        inputs: arrays by input name, each ``[size, ...]``.
+        labels: int64 ``[size]`` or None.
+        sets: whether every sample is a whole set of inputs, which is fed by itself.
+    """
 
     inputs: dict[str, np.ndarray]
     labels: np.ndarray | None
+    sets: bool = False
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
+
+    @property
+    def feeds(self) -> dict[str, np.ndarray]:
+        """What the model is fed: the inputs; of a set, which must be the only one, without the sample dimension."""
+        return {name: array.squeeze(0) for name, array in self.inputs.items()} if self.sets else self.inputs
+
+    def portions(self, size: int) -> Iterator["Batch"]:
+        """Yield all samples in order, ``size`` at a time; the last portion may be smaller."""
+        if size >= len(self):
+            yield self
+            return
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            inputs = {name: array[part] for name, array in self.inputs.items()}
+            yield Batch(inputs, None if self.labels is None else self.labels[part], self.sets)
 
 
 @dataclass(frozen=True)
@@ -125,6 +147,7 @@ class Dataset:
         kind: what a figure measured on it means.
         source: a phrase for the report that says where the samples came from.
         feeds: by input name; ``default_feed`` decides for an input that is not listed.
+        sets: whether every sample is a whole set of inputs, each of the model's own shape.
     """
 
     inputs: Mapping[str, np.ndarray]
@@ -133,6 +156,7 @@ class Dataset:
     kind: Kind
     source: str
     feeds: Mapping[str, Feed] = field(default_factory=lambda: MappingProxyType({}))
+    sets: bool = False
 
     def __post_init__(self) -> None:
         """Check that all arrays have one length."""
@@ -154,7 +178,7 @@ class Dataset:
     def batch(self, index: np.ndarray) -> Batch:
         """Return the model-ready samples at the integer positions ``index``, ``[size]``."""
         inputs = {name: self._prepare(name, array[index]) for name, array in self.inputs.items()}
-        return Batch(inputs, None if self.labels is None else self.labels[index])
+        return Batch(inputs, None if self.labels is None else self.labels[index], self.sets)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Yield all samples in order, ``size`` at a time; the last batch may be smaller."""

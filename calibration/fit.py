@@ -1,7 +1,7 @@
 """Fits raw arrays to the model's input signature, or says what does not fit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def fit_arrays(
     check_names(list(arrays), graph, source)
     inputs, feeds, notes = {}, {}, []
     images = {value.name for value in graph.inputs if value.dtype.kind == "f" and len(value.shape or ()) == 4}
-    floats = {value.name for value in graph.inputs if value.dtype.kind == "f"}
+    floats = {value.name for value in graph.inputs if value.dtype.kind == "f" and value.shape != ()}
     for value in graph.inputs:
         where = f"{source}: array for input {value.name!r}"
         array, axis = _arrange(arrays[value.name], value, graph, preprocessing.layout, where)
@@ -58,7 +58,7 @@ def fit_arrays(
                 )
     checked = None if labels is None else to_labels(labels, source)
     kind: Kind = "unlabelled" if labels is None else "task"
-    return Fitted(Dataset(inputs, checked, preprocessing, kind, source, feeds), tuple(notes))
+    return Fitted(Dataset(inputs, checked, preprocessing, kind, source, feeds, graph.takes_sets), tuple(notes))
 
 
 def check_names(names: list[str], graph: Graph, source: str) -> None:
@@ -119,11 +119,8 @@ def _arrange(
     array: np.ndarray, value: Value, graph: Graph, layout: Layout, where: str
 ) -> tuple[np.ndarray, int | None]:
     """Return a view of ``array`` in the model's order of dimensions, and its channel axis."""
-    if value.shape is not None and not value.shape:
-        raise DataError(
-            f"model input {value.name!r} is a scalar without a batch dimension, so it cannot be fed from samples",
-            hint="make it an initializer of the model",
-        )
+    if graph.takes_sets:
+        return _set(array, value, graph, where)
     if array.ndim == 0:
         raise DataError(f"{where} is a scalar, expected {describe(value)}", hint="the first dimension counts samples")
     if value.shape is None or len(value.shape) != 4:
@@ -146,6 +143,19 @@ def _arrange(
             hint="say where the channels of the data are: --layout nchw or --layout nhwc",
         )
     return as_layout[fitting[0]], axis
+
+
+def _set(array: np.ndarray, value: Value, graph: Graph, where: str) -> tuple[np.ndarray, int | None]:
+    """Return ``array``, which holds inputs of the model's own shape one after the other, and its channel axis."""
+    whole = value if value.shape is None else replace(value, shape=("N", *value.shape))
+    if not array.ndim or not _fits(array.shape, whole):
+        raise DataError(
+            f"{where} has shape {list(array.shape)}, expected {describe(whole)}",
+            hint="a sample of this model is one whole set of inputs: the first dimension counts samples, and those of "
+            "the model's input follow, all of them; an input that is a scalar has one number per sample",
+        )
+    last = array.ndim == 5 and model_layout(graph, value) == "nhwc"
+    return array, 4 if last else 2 if array.ndim > 2 else None
 
 
 def _plain(array: np.ndarray, value: Value, where: str) -> np.ndarray:

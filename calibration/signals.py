@@ -1,5 +1,7 @@
 """Draws synthetic inputs: pink noise for images, Gaussian noise for features, ids and masks."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -15,8 +17,18 @@ _BYTE_MEAN, _BYTE_STD = 128.0, 64.0
 
 
 def draw(signal: Signal, count: int, generator: torch.Generator) -> Tensor:
-    """Return ``[count, *signal.shape]`` random values: float32, int64 for ids, 0 or 1 for masks."""
+    """Return ``[count, *signal.sample]`` random values: float32, int64 for ids, 0 or 1 for masks.
+
+    A scalar is 0 or 1, or, where it is a float, between them.
+    """
+    if signal.rows is not None:
+        rows = draw(replace(signal, rows=None), count * signal.rows, generator)
+        return rows.reshape(count, *signal.sample)
     shape = (count, *signal.shape)
+    if signal.meaning == "scalar" and signal.dtype.kind == "f":
+        return torch.rand(shape, generator=generator)
+    if signal.meaning == "scalar":
+        return torch.randint(0, signal.high, shape, generator=generator)
     if signal.meaning == "ids":
         return torch.randint(0, signal.high, shape, generator=generator)
     if signal.meaning == "mask":  # a valid part of random length, at least half, then padding

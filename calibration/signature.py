@@ -1,6 +1,6 @@
 """Reads from the graph what its inputs look like: sizes, ranges and meanings, where no data show them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,8 @@ _SHAPE_ONLY = ("Cast", "Clip", "Identity", "Reshape", "Squeeze", "Transpose", "U
 
 _HINT = "give samples with --data"
 
+Meaning = Literal["image", "noise", "ids", "mask", "scalar"]
+
 
 @dataclass(frozen=True)
 class Signal:
@@ -24,38 +26,61 @@ class Signal:
     Attributes:
         name: of the input.
         dtype: of the input.
-        shape: of one sample, without the batch dimension.
+        shape: of one row, without the first dimension; ``()`` for a scalar.
         meaning: how values are drawn.
         spatial: the dimensions of ``[N, *shape]`` that an image extends over; empty for what is no image.
         high: ids are below it.
         free: what was assumed of dimensions that the model leaves open, such as ``"height = 224"``.
+        rows: how many rows make a sample where that is a whole set of inputs; None where a row is a sample, and for a
+            scalar.
     """
 
     name: str
     dtype: np.dtype
     shape: tuple[int, ...]
-    meaning: Literal["image", "noise", "ids", "mask"]
+    meaning: Meaning
     spatial: tuple[int, ...]
     high: int
     free: tuple[str, ...]
+    rows: int | None = None
+
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """The shape of what one sample gives this input."""
+        return self.shape if self.rows is None else (self.rows, *self.shape)
 
 
 def read_signature(graph: Graph) -> tuple[Signal, ...]:
     """Return what each input of ``graph`` takes; a symbol that several inputs share has one size.
 
     Raises:
-        DataError: an input has no shape, no batch dimension, or is not numeric.
+        DataError: an input has no shape, or is not numeric.
     """
-    symbols: dict[str, int] = {}
-    return tuple(_signal(graph, value, symbols) for value in graph.inputs)
+    if not graph.takes_sets:
+        symbols: dict[str, int] = {}
+        return tuple(_signal(graph, value, symbols) for value in graph.inputs)
+    # A first dimension that is open is most often the batch, also where it is a later dimension of another input.
+    symbols = {value.shape[0]: 1 for value in graph.inputs if value.shape and isinstance(value.shape[0], str)}
+    return tuple(_whole(_signal(graph, value, symbols), value) for value in graph.inputs)
+
+
+def _whole(signal: Signal, value: Value) -> Signal:
+    """Return the signal of an input of which a sample has all rows."""
+    if not value.shape:
+        return signal
+    first = value.shape[0]
+    if isinstance(first, int):
+        return replace(signal, rows=first)
+    return replace(signal, rows=1, free=(f"{first or 'dimension 0'} = 1", *signal.free))
 
 
 def _signal(graph: Graph, value: Value, symbols: dict[str, int]) -> Signal:
-    if not value.shape:
-        state = "is a scalar" if value.shape == () else "has no shape"
-        raise DataError(f"model input {value.name!r} {state}, so no inputs can be synthesised", hint=_HINT)
+    if value.shape is None:
+        raise DataError(f"model input {value.name!r} has no shape, so no inputs can be synthesised", hint=_HINT)
     if value.dtype.kind not in "fiub":
         raise DataError(f"model input {value.name!r} is {value.dtype}, which cannot be synthesised", hint=_HINT)
+    if not value.shape:
+        return Signal(value.name, value.dtype, (), "scalar", (), 2, ())
     rank = len(value.shape)
     layout = model_layout(graph, value) if rank == 4 else "nchw"
     spatial = () if rank < 4 else (1, 2) if layout == "nhwc" else tuple(range(2, rank))
@@ -77,7 +102,7 @@ def _signal(graph: Graph, value: Value, symbols: dict[str, int]) -> Signal:
     return Signal(value.name, value.dtype, tuple(shape), _meaning(value, high), spatial, high or 2, tuple(free))
 
 
-def _meaning(value: Value, high: int) -> Literal["image", "noise", "ids", "mask"]:
+def _meaning(value: Value, high: int) -> Meaning:
     if value.dtype.kind == "b" or "mask" in value.name.lower():
         return "mask"
     rank = len(value.shape or ())

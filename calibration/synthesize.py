@@ -36,6 +36,9 @@ _MIN_BATCH, _MAX_BATCH = 8, 64
 # At least so many inputs are fitted, however large the model, for the sake of variety.
 _MIN_FITTED = 32
 
+# Samples that a model with scalar inputs must run on: it may take 0 for a sampling rate, and not 1.
+_SCALAR_TRIES = 8
+
 
 def synthesize(module: OnnxModule, count: int, seed: int) -> Dataset:
     """Return ``count`` synthetic inputs that have the shapes of the model's input signature.
@@ -67,7 +70,8 @@ def synthesize(module: OnnxModule, count: int, seed: int) -> Dataset:
         module.train(was_training)
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
     feeds = {name: Feed(array.dtype) for name, array in arrays.items()}
-    return Dataset(arrays, None, Preprocessing(), "synthetic", _source(signals, effort, count), feeds)
+    source = _source(signals, effort, count)
+    return Dataset(arrays, None, Preprocessing(), "synthetic", source, feeds, module.graph.takes_sets)
 
 
 @dataclass(frozen=True)
@@ -92,15 +96,13 @@ def _effort(module: OnnxModule, signals: Sequence[Signal], inputs: dict[str, Ten
     wanted = {item.value for item in stored} | {node.outputs[0] for node in layers}
     wanted |= {value.name for value in module.graph.outputs}
     try:
-        values = _try(module, inputs, 1, wanted)
+        values = _try(module, inputs, slice(1), wanted)
+        for row in range(1, min(count, _SCALAR_TRIES) if any(s.meaning == "scalar" for s in signals) else 1):
+            _try(module, inputs, slice(row, row + 1), wanted)
     except ModelError as error:
-        shapes = ", ".join(f"{signal.name}{[1, *signal.shape]}" for signal in signals)
-        raise DataError(
-            f"the model does not run on inputs of the shapes that its signature suggests, {shapes}: {error}",
-            hint="give samples with --data, or fix the open dimensions in the model",
-        ) from error
+        raise _misfit(module, signals, error) from error
     moving = tuple(s.name for s in signals if s.meaning in ("image", "noise") and s.dtype == np.float32)
-    if not stored or not moving:
+    if not stored or not moving or module.graph.takes_sets:  # one set at a time has no statistics to speak of
         return None
     work = 0
     for node in layers:
@@ -111,7 +113,7 @@ def _effort(module: OnnxModule, signals: Sequence[Signal], inputs: dict[str, Ten
     work += _ELEMENT_COMPUTE * elements
     batch = min(max(_MEMORY // (elements * _BYTES_PER_ELEMENT), _MIN_BATCH), _MAX_BATCH)
     try:
-        _try(module, inputs, 2, {item.value for item in stored})
+        _try(module, inputs, slice(2), {item.value for item in stored})
     except ModelError:
         batch = 1  # a model of a fixed batch size: each sample is fitted to the statistics by itself
     samples = min(count, max(int(_COMPUTE // (work * _MIN_STEPS + 1)), _MIN_FITTED))
@@ -119,10 +121,24 @@ def _effort(module: OnnxModule, signals: Sequence[Signal], inputs: dict[str, Ten
     return _Effort(stored, moving, samples, batch, steps)
 
 
-def _try(module: OnnxModule, inputs: dict[str, Tensor], count: int, wanted: set[str]) -> dict[str, Tensor]:
+def _misfit(module: OnnxModule, signals: Sequence[Signal], error: ModelError) -> DataError:
+    sets = module.graph.takes_sets
+    shapes = ", ".join(f"{signal.name}{list(signal.sample) if sets else [1, *signal.shape]}" for signal in signals)
+    scalars = ", ".join(repr(signal.name) for signal in signals if signal.meaning == "scalar")
+    values = f" (scalar {scalars} from 0 to 1)" if scalars else ""
+    form = ": an .npz file with an array [N, ...] per input, [N] for a scalar" if sets else ""
+    return DataError(
+        f"the model does not run on inputs of the shapes that its signature suggests, {shapes}{values}: {error}",
+        hint=f"give samples with --data{form}, or fix the open dimensions in the model",
+    )
+
+
+def _try(module: OnnxModule, inputs: dict[str, Tensor], part: slice, wanted: set[str]) -> dict[str, Tensor]:
     with torch.no_grad():
-        part = {name: tensor[:count].to(module.device) for name, tensor in inputs.items()}
-        return module.run(part, sorted(wanted))
+        chosen = {name: tensor[part].to(module.device) for name, tensor in inputs.items()}
+        if module.graph.takes_sets:
+            chosen = {name: tensor.squeeze(0) for name, tensor in chosen.items()}
+        return module.run(chosen, sorted(wanted))
 
 
 def _scale(module: OnnxModule, effort: _Effort, signals: Sequence[Signal], inputs: dict[str, Tensor]) -> None:
@@ -164,7 +180,8 @@ def _spread(signals: Sequence[Signal], inputs: dict[str, Tensor], fitted: int, g
 
 def _source(signals: Sequence[Signal], effort: _Effort | None, count: int) -> str:
     words = {"image": "images of pink noise", "noise": "Gaussian noise", "ids": "random ids", "mask": "masks"}
-    parts = [f"{signal.name} {list(signal.shape)} {words[signal.meaning]}" for signal in signals]
+    words["scalar"] = "numbers from 0 to 1"
+    parts = [f"{signal.name} {list(signal.sample)} {words[signal.meaning]}" for signal in signals]
     text = f"{count:,} synthetic inputs ({', '.join(parts)}"
     if effort is not None:
         which = "" if effort.samples == count else f"{effort.samples:,} of them "

@@ -108,9 +108,9 @@ class Trainer:
         return max(1, len(self.data) // self.batch_size)
 
     def tensors(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Return the batch on the module's device."""
+        """Return what the model is fed of the batch, and its labels, on the module's device."""
         device = self.module.device
-        inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.inputs.items()}
+        inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.feeds.items()}
         labels = None if batch.labels is None else torch.from_numpy(batch.labels).to(device, torch.int64)
         return inputs, labels
 

@@ -245,16 +245,14 @@ def _accuracy(log: list[LogEntry]) -> LogEntry:
 def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Batch) -> float:
     """Take one optimizer step and return the loss; NaN, and no step, where the gradient is not finite."""
     trainer.module.train(trainer.moves_normalization)
-    inputs, labels = trainer.tensors(batch)
     optimizer.zero_grad()
     total = 0.0
     portion = trainer.portion or len(batch)
-    for start in range(0, len(batch), portion):  # gradients add up where the model takes few samples at a time
-        part = slice(start, start + portion)
-        some = {name: value[part] for name, value in inputs.items()}
+    for part in batch.portions(portion):  # gradients add up where the model takes few samples at a time
+        inputs, labels = trainer.tensors(part)
         with torch.no_grad():
-            targets = trainer.teacher(some)
-        loss = trainer.objective.loss(trainer.module(some), targets, None if labels is None else labels[part])
+            targets = trainer.teacher(inputs)
+        loss = trainer.objective.loss(trainer.module(inputs), targets, labels)
         loss = loss * (portion / len(batch))
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())

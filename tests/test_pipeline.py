@@ -35,6 +35,19 @@ two (float[N, 6] left, int64[N, 3] ids) => (float[N, 5] sum, float[N, 3, 4] word
   sum = MatMul(left, w)
 }
 """
+STREAMING = """
+<ir_version: 8, opset_import: ["" : 17]>
+stream (float[1, 6] frame, float[2, 1, 8] state, float gain) => (float[1, 4] out, float[2, 1, 8] next)
+  <float[6, 8] w, float[8, 8] u, float[8, 4] v> {
+  scaled = Mul(frame, gain)
+  driven = MatMul(scaled, w)
+  carried = MatMul(state, u)
+  sum = Add(carried, driven)
+  next = Tanh(sum)
+  mean = ReduceMean<axes = [0], keepdims = 0>(next)
+  out = MatMul(mean, v)
+}
+"""
 
 
 @pytest.fixture
@@ -125,6 +138,25 @@ def test_several_inputs_and_outputs_are_distilled_together(tmp_path):
     result = compress(model, quant="4bit", data=str(tmp_path / "d.npz"), epochs=3, output=tmp_path / "small.onnx")
     assert set(result.report["quality"]["fidelity"]) == {"sum", "words"}
     assert all(row["cosine"] > 0.9 for row in result.report["quality"]["fidelity"].values())
+
+
+@pytest.mark.parametrize("with_data", [True, False])
+def test_a_streaming_model_is_compressed_on_whole_sets_of_inputs(tmp_path, with_data):
+    model = write(STREAMING, tmp_path / "stream.onnx")
+    rng = np.random.default_rng(0)
+    shapes = {"frame": (60, 1, 6), "state": (60, 2, 1, 8), "gain": (60,)}
+    np.savez(tmp_path / "d.npz", **{name: rng.normal(size=size).astype(np.float32) for name, size in shapes.items()})
+    data = str(tmp_path / "d.npz") if with_data else None
+    (tmp_path / "recipe.toml").write_text("[train]\nbatch_size = 16\n")
+    result = compress(
+        model, prune="2x", quant="8bit", data=data, epochs=2, recipe=tmp_path / "recipe.toml",
+        output=tmp_path / "small.onnx",
+    )  # fmt: skip
+    assert result.report["latency"][0]["batch"] == 1
+    assert result.report["quality"]["samples"] == (6 if with_data else 102)
+    assert set(result.report["quality"]["fidelity"]) == {"out", "next"}
+    assert all(row["cosine"] > 0.9 for row in result.report["quality"]["fidelity"].values())
+    assert result.report["parity"]["max_abs_error"] <= result.report["parity"]["tolerance"]
 
 
 @pytest.mark.parametrize("size", [1, 4])

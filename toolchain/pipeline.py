@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from calibration.data import Dataset, Preprocessing
+from calibration.data import Batch, Dataset, Preprocessing
 from passes.augment import can_shift
 from passes.normalization import normalizations
 from passes.objective import objective_for
@@ -150,7 +150,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     )
     run.begin(checkpoint.read() if resumed else None)
     try:
-        done = run_passes(plan, run, sample)
+        done = run_passes(plan, run, sample.feeds)
     except TrainingError as error:
         checkpoint.remove()  # the same error would follow from it
         raise _with_rescued(error, module, target) from error
@@ -279,9 +279,9 @@ def _trainer(plan: Plan, module: OnnxModule, teacher: OnnxModule, workload: Work
     )
 
 
-def _first(data: Dataset, graph: Graph, count: int) -> dict[str, np.ndarray]:
+def _first(data: Dataset, graph: Graph, count: int) -> Batch:
     """Return the first samples as one batch: ``count`` of them, or what the model's fixed batch dimension says."""
-    return data.batch(np.arange(min(len(data), graph.batch_size or count))).inputs
+    return data.batch(np.arange(min(len(data), graph.batch_size or count)))
 
 
 def _export(module: OnnxModule, done: Compression, data: Dataset, target: Path) -> tuple[WrittenModel, Parity]:
@@ -294,7 +294,7 @@ def _export(module: OnnxModule, done: Compression, data: Dataset, target: Path) 
         save_proto(written.proto, draft)
         check_folded(draft)
         size = module.graph.batch_size or min(len(data), PARITY_BATCH)
-        whole = (batch.inputs for batch in data.batches(size) if len(batch) == size)
+        whole = (batch.feeds for batch in data.batches(size) if len(batch) == size)
         parity = verify(draft, module, islice(whole, PARITY_BATCHES))
     save_proto(written.proto, target)
     return written, parity

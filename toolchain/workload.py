@@ -93,8 +93,9 @@ def _trained_on(judged: Dataset, loaded: LoadedData, source: LoadedData, same_na
 
 def _synthetic_count(graph: Graph) -> int:
     """Return how many inputs fit the memory set aside for them."""
+    first = 0 if graph.takes_sets else 1
     per_sample = sum(
-        int(np.prod([size if isinstance(size, int) else 224 for size in (value.shape or ())[1:]])) * 4
+        int(np.prod([size if isinstance(size, int) else 224 for size in (value.shape or ())[first:]])) * 4
         for value in graph.inputs
     )
     least = 16 * (graph.batch_size or 1)  # so that each held-out tenth still makes a batch
@@ -148,4 +149,4 @@ def _answers(module: OnnxModule, data: Dataset, index: np.ndarray) -> dict[str, 
     """Return the float outputs of the model for the samples at ``index``."""
     names = [value.name for value in module.graph.outputs if value.dtype.kind == "f"]
     with torch.no_grad():
-        return {name: value.cpu().numpy() for name, value in module.run(data.batch(index).inputs, names).items()}
+        return {name: value.cpu().numpy() for name, value in module.run(data.batch(index).feeds, names).items()}

@@ -120,3 +120,26 @@ def test_a_batch_of_128_digits_takes_less_than_a_millisecond():
         data.batch(index)
         times.append(time.perf_counter() - start)
     assert min(times) < 1e-3
+
+
+def test_whole_sets_are_fed_one_by_one_without_the_sample_dimension():
+    data = Dataset(
+        {"x": np.ones((3, 1, 2), np.float32), "rate": np.arange(3)}, np.arange(3), Preprocessing(), "task", "sets",
+        sets=True,
+    )  # fmt: skip
+    portions = list(data.batch(np.array([2, 0])).portions(1))
+    assert [len(portion) for portion in portions] == [1, 1]
+    assert [int(portion.feeds["rate"]) for portion in portions] == [2, 0]
+    assert [portion.labels.tolist() for portion in portions] == [[2], [0]]
+    assert portions[0].feeds["x"].shape == (1, 2)
+
+
+def test_a_batch_in_one_portion_is_itself():
+    batch = images().batch(np.arange(4))
+    assert list(batch.portions(4)) == [batch]
+    assert batch.feeds is batch.inputs
+
+
+def test_the_last_portion_may_be_smaller():
+    portions = list(images().batch(np.arange(5)).portions(2))
+    assert [portion.labels.tolist() for portion in portions] == [[0, 1], [2, 3], [4]]

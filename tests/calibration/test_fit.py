@@ -135,9 +135,37 @@ def test_preprocessing_spares_the_other_inputs_of_an_image_model():
     assert batch.inputs["x"].max() <= 1
 
 
-def test_an_input_without_a_batch_dimension_cannot_be_fed():
-    with pytest.raises(DataError, match="scalar without a batch dimension"):
-        fit(np.zeros(3, np.float32), "float x")
+def test_whole_sets_have_the_shape_of_the_input_after_the_sample_dimension():
+    model = graph("float[1, 3, 8, 6] x, float[2, batch, 4] state, float threshold")
+    arrays = {"x": bytes_of(5, 1, 3, 8, 6), "state": np.ones((5, 2, 1, 4), "f"), "threshold": np.arange(5, dtype="f")}
+    data = fit_arrays(arrays, np.arange(5), model, SCALED, "data.npz").dataset
+    batch = data.batch(np.array([3]))
+    assert {name: array.shape for name, array in batch.feeds.items()} == {
+        "x": (1, 3, 8, 6), "state": (2, 1, 4), "threshold": (),
+    }  # fmt: skip
+    assert (batch.feeds["threshold"], len(batch), batch.labels) == (3, 1, [3])
+    assert batch.feeds["x"].max() <= 1 == batch.feeds["state"].max()
+
+
+@pytest.mark.parametrize(
+    ("signature", "axis"), [("float[1, 3, 8, 6] x", 2), ("float[1, 8, 6] x", 2), ("float[8] x", None)]
+)
+def test_channels_of_whole_sets_are_one_dimension_further(signature, axis):
+    model = graph(f"{signature}, float threshold")
+    arrays = {"x": np.ones((4, *model.inputs[0].shape), np.float32), "threshold": np.ones(4, np.float32)}
+    data = fit_arrays(arrays, None, model, Preprocessing(), "data.npz").dataset
+    assert data.feeds["x"].channel_axis == axis
+    assert not data.feeds["threshold"].normalise
+
+
+@pytest.mark.parametrize(
+    ("shape", "threshold"), [((5, 8), (5,)), ((5, 1, 9), (5,)), ((5, 1, 8), (5, 1)), ((5, 1, 8), ())]
+)
+def test_whole_sets_of_other_shapes_are_refused_with_the_expected_one(shape, threshold):
+    arrays = {"x": np.ones(shape, np.float32), "threshold": np.ones(threshold, np.float32)}
+    with pytest.raises(DataError, match=r"expected float32\[N(, 1, 8)?\]") as caught:
+        fit_arrays(arrays, None, graph("float[1, 8] x, float threshold"), Preprocessing(), "data.npz")
+    assert "one whole set of inputs" in caught.value.hint
 
 
 def test_labels_make_a_task():

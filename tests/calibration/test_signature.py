@@ -74,7 +74,6 @@ def test_bytes_of_an_image_model_are_images(graph_of):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("g (float x) => (float y) { y = Identity(x) }", "'x' is a scalar"),
         ("g (string[N, 2] x) => (string[N, 2] y) { y = Identity(x) }", "'x' is object"),
     ],
 )
@@ -82,3 +81,14 @@ def test_what_cannot_be_synthesised_is_refused(graph_of, text, message):
     with pytest.raises(DataError, match=message) as caught:
         read_signature(graph_of(text))
     assert "--data" in caught.value.hint
+
+
+def test_whole_sets_keep_all_rows_and_an_open_batch_is_one_wherever_it_stands(graph_of):
+    state, sound, rate = read_signature(
+        graph_of(
+            "g (float[2, batch, 8] state, float[batch, 16] sound, int64 rate) => (float[batch, 16] y) "
+            "{ y = Identity(sound) }"
+        )
+    )
+    assert [signal.sample for signal in (state, sound, rate)] == [(2, 1, 8), (1, 16), ()]
+    assert (state.free, sound.free, rate.meaning) == ((), ("batch = 1",), "scalar")

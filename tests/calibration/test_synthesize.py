@@ -163,3 +163,32 @@ def test_the_inputs_of_a_real_resnet_come_near_its_stored_statistics():
     with torch.no_grad():
         near, far = (mismatch(module, stored, {"image": x}).item() for x in (fitted, white_noise((16, 3, 32, 32))))
     assert near < 0.1 * far
+
+
+def test_whole_sets_are_drawn_with_all_their_rows_and_numbers_for_scalars(graph_of):
+    module = OnnxModule(
+        graph_of("""g (float[1, 3, 8, 8] x, float[2, 4] state, float threshold, int64 rate) => (float[1, 3, 8, 8] y) {
+            y = Mul(x, threshold)
+        }""")
+    )
+    data = synthesize(module, 20, seed=0)
+    assert {name: array.shape for name, array in data.inputs.items()} == {
+        "x": (20, 1, 3, 8, 8), "state": (20, 2, 4), "threshold": (20,), "rate": (20,),
+    }  # fmt: skip
+    assert set(data.inputs["rate"]) == {0, 1}
+    assert 0 <= data.inputs["threshold"].min() < data.inputs["threshold"].max() <= 1
+    assert {name: array.shape for name, array in data.batch(np.array([0])).feeds.items()} == {
+        "x": (1, 3, 8, 8), "state": (2, 4), "threshold": (), "rate": (),
+    }  # fmt: skip
+
+
+def test_a_scalar_that_the_model_takes_no_small_number_for_asks_for_data(graph_of):
+    module = OnnxModule(
+        graph_of(
+            "g (float[1, 8] x, int64 start) => (float[1] y) { at = Add(start, far) y = Gather<axis = 1>(x, at) }",
+            far=np.array(7),
+        )
+    )
+    with pytest.raises(DataError, match="scalar 'start' from 0 to 1") as caught:
+        synthesize(module, 4, seed=0)
+    assert "[N] for a scalar" in caught.value.hint

@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx import numpy_helper, parser
 
-from calibration.dataset import Dataset, Preprocessing
+from calibration.dataset import Batch, Dataset, Preprocessing
 from toolchain.graph import load_graph
 from toolchain.measure import (
     Measurements,
@@ -103,7 +103,7 @@ def measured(tmp_path_factory):
             size=size_section(*paths),
             weights=weights_section(module, {}),
             quality=quality_section(*paths, samples(40), threads=1),
-            latency=measure_latency(*paths, {"x": np.zeros((1, 6), np.float32)}, threads=1, seconds=0.1),
+            latency=measure_latency(*paths, Batch({"x": np.zeros((1, 6), np.float32)}, None), threads=1, seconds=0.1),
             parity={"judged": "end to end", "max_abs_error": 1e-6, "tolerance": 1e-4, "outputs": []},
             timings={"total_s": 1.5},
             convergence=log,

@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
 
+from calibration.dataset import Batch
 from toolchain.errors import ExportError
 from toolchain.measure.latency import bootstrap_speedup, measure_latency, summarize
 
-FEEDS = {"x": np.zeros((3, 6), np.float32)}
+BATCH = Batch({"x": np.zeros((3, 6), np.float32)}, None)
 
 
 def test_the_row_of_the_cpu_holds_ordered_percentiles_an_interval_and_load_times(make_models):
-    (row,) = measure_latency(*make_models(), FEEDS, threads=1, seconds=0.2)
+    (row,) = measure_latency(*make_models(), BATCH, threads=1, seconds=0.2)
 
     assert row["provider"] == "CPUExecutionProvider"
     assert (row["threads"], row["batch"]) == (1, 3)
@@ -25,7 +26,7 @@ def test_the_row_of_the_cpu_holds_ordered_percentiles_an_interval_and_load_times
 
 
 def test_a_provider_that_does_not_start_has_its_error_in_its_row(make_models):
-    (row,) = measure_latency(*make_models(), FEEDS, threads=1, seconds=0.1, providers=["NoSuchExecutionProvider"])
+    (row,) = measure_latency(*make_models(), BATCH, threads=1, seconds=0.1, providers=["NoSuchExecutionProvider"])
 
     assert "does not offer NoSuchExecutionProvider" in row["error"]
     assert "speedup" not in row
@@ -33,7 +34,7 @@ def test_a_provider_that_does_not_start_has_its_error_in_its_row(make_models):
 
 def test_feeds_that_do_not_fit_are_an_error_with_their_shapes(make_models):
     with pytest.raises(ExportError, match=r"x\[2, 5\]"):
-        measure_latency(*make_models(), {"x": np.zeros((2, 5), np.float32)}, threads=1, seconds=0.1)
+        measure_latency(*make_models(), Batch({"x": np.zeros((2, 5), np.float32)}, None), threads=1, seconds=0.1)
 
 
 def test_a_short_series_keeps_every_run_as_a_quantile():

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,22 @@ def test_portions_of_a_batch_add_up_to_the_gradient_of_the_whole(make_trainer):
         train(trainer, stage, Allowance(steps=1))
         gradients.append(trainer.module.tensor("w1").detach().clone())
     assert torch.allclose(*gradients, atol=1e-6)
+
+
+def test_whole_sets_train_as_the_same_samples_in_one_batch_do(make_trainer):
+    trained = []
+    for sets in (False, True):
+        trainer = make_trainer(learning_rate=5e-3, batch="1" if sets else "N")
+        if sets:
+            for part in ("data", "selection"):
+                data = getattr(trainer, part)
+                inputs = {name: array[:, None] for name, array in data.inputs.items()}
+                setattr(trainer, part, replace(data, inputs=inputs, sets=True))
+        log = train(trainer, FinetuneStage("finetune", trainer.module), Allowance(steps=3))
+        trained.append((trainer.module.tensor("w1").detach().clone(), log[-1]["selection_accuracy"]))
+    (batched, accuracy), (single, same) = trained
+    assert torch.allclose(batched, single, atol=1e-5)
+    assert accuracy == same
 
 
 def test_a_phase_begins_without_the_gradient_of_the_one_before(make_trainer):

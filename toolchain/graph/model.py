@@ -134,8 +134,27 @@ class Graph:
         return self.opsets[""]
 
     @property
+    def takes_sets(self) -> bool:
+        """Whether a sample is one whole set of inputs, as the first dimension does not count samples in all of them.
+
+        So it is where an input is a scalar, where first dimensions are fixed and differ or one above 1 stands beside an
+        open one, and where the symbol that one input begins with is a later dimension of another: a streaming model's
+        state ``[2, batch, 128]``.
+        """
+        shapes = [value.shape for value in self.inputs if value.shape is not None]
+        if () in shapes:
+            return True
+        fixed = {shape[0] for shape in shapes if isinstance(shape[0], int)}
+        symbols = {shape[0] for shape in shapes if isinstance(shape[0], str)}
+        is_inner = any(name in shape[1:] for name in symbols for shape in shapes if shape[0] != name)
+        is_mixed = bool(fixed - {1}) and not all(isinstance(shape[0], int) for shape in shapes)
+        return is_inner or is_mixed or len(fixed) > 1
+
+    @property
     def batch_size(self) -> int | None:
         """How many samples the inputs insist on at a time; None where their first dimension is open."""
+        if self.takes_sets:
+            return 1
         leading = [value.shape[0] for value in self.inputs if value.shape]
         return next((size for size in leading if isinstance(size, int)), None)
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
+from calibration.dataset import Batch
 from toolchain.errors import ExportError
 from toolchain.measure.environment import cpu_model
 from toolchain.measure.session import CPU, available_cores, open_session, run_session
@@ -31,20 +32,20 @@ SEED = 0  # of the order of the runs and of the bootstrap
 def measure_latency(
     original: Path,
     compressed: Path,
-    feeds: Mapping[str, np.ndarray],
+    batch: Batch,
     threads: int | None = None,
     seconds: float = 6.0,
     providers: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Return one row of the report's ``latency`` section per execution provider.
 
-    Both files run in one process, in balanced random order, on the same feeds. A time is from numpy arrays in host
+    Both files run in one process, in balanced random order, on the same batch. A time is from numpy arrays in host
     memory to numpy arrays in host memory, so on a GPU it includes the copies. ``speedup`` is the ratio of the medians.
 
     Args:
         original: the model before.
-        compressed: the model after; takes the same feeds.
-        feeds: array per input name; the first dimension counts as the batch.
+        compressed: the model after; takes the same inputs.
+        batch: the samples of one run.
         threads: threads of one operator; None takes every core this process may use.
         seconds: about how long to measure per provider; a slow model takes the time of a few runs at least.
         providers: execution providers; None takes the CPU, and CUDA and TensorRT where the runtime offers them.
@@ -59,10 +60,10 @@ def measure_latency(
             "provider": provider,
             "device": _device(provider),
             "threads": threads or available_cores(),
-            "batch": max((array.shape[0] for array in feeds.values() if array.ndim), default=1),
+            "batch": len(batch),
         }
         try:
-            row |= _measure((original, compressed), provider, feeds, row["threads"], seconds)
+            row |= _measure((original, compressed), provider, batch.feeds, row["threads"], seconds)
         except ExportError as error:
             if provider == CPU:
                 raise

@@ -41,13 +41,13 @@ def quality_section(
         ExportError: a file does not run, or has no output of numbers.
     """
     first, second = (open_session(path, threads=threads) for path in (original, compressed))
-    size = fixed_batch(first)
+    size = 1 if dataset.sets else fixed_batch(first)
     closeness: dict[str, Closeness] = {}
     scores: str | None = None
     agreement = ClassAgreement()
     for batch in dataset.batches(size or BATCH):
-        count = max(len(array) for array in batch.inputs.values())
-        before, after = (_run(session, batch.inputs, count, size) for session in (first, second))
+        count = len(batch)
+        before, after = (_run(session, batch.feeds, count, size) for session in (first, second))
         if not closeness:
             closeness = {name: Closeness() for name in _compared(before)}
             scores = classes or _class_output({name: before[name] for name in closeness}, count, batch.labels)
