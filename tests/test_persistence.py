@@ -346,3 +346,15 @@ def test_a_trained_real_model_differs_in_its_values_only(tmp_path, path):
     again = toolchain.load(tmp_path / "saved.onnx")
     for name, weight in module.weights().items():
         assert torch.equal(again.tensor(name), weight), name
+
+
+@pytest.mark.parametrize("model", [None, 3, ["model.onnx"]])
+def test_what_is_no_model_is_not_loaded(model):
+    with pytest.raises(ModelError, match="a path, bytes or a ModelProto, got a"):
+        toolchain.load(model)
+
+
+def test_what_was_not_loaded_is_not_saved(tmp_path):
+    with pytest.raises(ExportError, match="got a Linear"):
+        toolchain.save(torch.nn.Linear(2, 2), tmp_path / "linear.onnx")
+    assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from toolchain.errors import ExportError
+from toolchain.errors import ExportError, ModelError
 from toolchain.graph import load_graph, save_graph
 from toolchain.graph.constants import same_bits
 from toolchain.module import OnnxModule
@@ -26,6 +26,8 @@ def load(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> OnnxModule:
         ModelError: the model is missing, damaged or invalid, or has an operator that neither this toolchain nor ONNX
             Runtime knows; ``toolchain.inspect`` lists those.
     """
+    if not isinstance(model, str | os.PathLike | bytes | onnx.ModelProto):
+        raise ModelError(f"a model is given as a path, bytes or a ModelProto, got a {type(model).__name__}")
     return OnnxModule(load_graph(model)).eval()
 
 
@@ -44,6 +46,11 @@ def save(module: OnnxModule, path: str | os.PathLike[str]) -> None:
         ExportError: a file cannot be written, is an original, or belongs to something else; the external data have
             changed since; a weight has another type or shape than in the file, or a value that it cannot have there.
     """
+    if not isinstance(module, OnnxModule):
+        raise ExportError(
+            f"only a module that toolchain.load made can be saved, got a {type(module).__name__}",
+            hint="toolchain.save(module, path)",
+        )
     initializers = module.graph.initializers
     rounded = sorted(module.formats.keys() - initializers.keys())
     if rounded:
