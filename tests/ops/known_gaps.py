@@ -19,7 +19,6 @@ class Gap:
 HALF = Gap("the expected values are rounded to float16 after every step; here, only the result is", always=False)
 RANDOM = Gap("random output", always=False)
 TRAINING = Gap("an operator that trains a model; import is for inference")
-NO_OPSET = Gap("the model names no ai.onnx opset")
 LOCALE = Gap("ONNX Runtime's StringNormalizer needs the locale en_US.UTF-8 installed", always=False)
 
 # Official cases that do not pass, by the pattern of their names.
@@ -28,7 +27,6 @@ KNOWN_GAPS = {
     "test_adam*": TRAINING,
     "test_momentum*": TRAINING,
     "test_nesterov_momentum": TRAINING,
-    "test_ai_onnx_ml_*": NO_OPSET,
     "test_attention_4d_fp16": HALF,
     "test_attention_4d_causal_fp16*": HALF,
     "test_bernoulli*": RANDOM,
@@ -40,7 +38,6 @@ KNOWN_GAPS = {
     "test_image_decoder_*": Gap("neither this toolchain nor ONNX Runtime decodes images"),
     "test_maxunpool_export_with_output_shape": Gap("ONNX Runtime takes indices as they are, and so do we"),
     "test_gradient_of_*": TRAINING,
-    "test_not_*": Gap("opset 1; 7 is the oldest that is imported"),
     "test_resize_downsample_scales_*_align_corners": Gap("ONNX Runtime divides by the rounded size, and so do we"),
     "test_strnorm*_monday_casesensintive_lower": LOCALE,
     "test_strnorm*_monday_casesensintive_upper": LOCALE,

@@ -15,6 +15,7 @@ from toolchain.graph.external import Source
 from toolchain.graph.functions import FunctionKey, check_calls, function_key, instantiate, is_constant
 from toolchain.graph.initializers import Initializers
 from toolchain.graph.model import MIN_OPSET, Attribute, Body, Graph, Node, Value
+from toolchain.graph.opsets import check_opset, find_schema, read_opsets
 
 
 def build_graph(proto: onnx.ModelProto, path: Path | None = None, source: Source | None = None) -> Graph:
@@ -29,12 +30,8 @@ def build_graph(proto: onnx.ModelProto, path: Path | None = None, source: Source
         ModelError: the opset is older than 7, functions call each other in a circle or without measure, or a value has
             a type that is neither tensor, sequence, optional nor map.
     """
-    opsets = read_opsets(proto.opset_import)
-    if opsets.get("", 0) < MIN_OPSET:
-        raise ModelError(
-            f"the model uses ai.onnx opset {opsets.get('', 'none')}, at least {MIN_OPSET} is needed",
-            hint="onnx.version_converter.convert_version(model, 13) raises it",
-        )
+    opsets = {"": MIN_OPSET, **read_opsets(proto.opset_import)}  # a model of other domains alone names no ai.onnx
+    check_opset(proto, opsets[""])
     builder = _builder(proto)
     nodes = builder.top_level(proto.graph, opsets)
     return Graph(
@@ -65,11 +62,6 @@ def build_nodes(
     """
     builder, listed = _Builder({}), list(protos)
     return tuple(builder.nodes(listed, listed, _Scope({}, opsets))), builder.constants
-
-
-def read_opsets(entries: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
-    """Return the version by domain, ``""`` for ai.onnx."""
-    return {entry.domain if entry.domain != "ai.onnx" else "": entry.version for entry in entries}
 
 
 @dataclass(frozen=True)
@@ -148,7 +140,7 @@ class _Builder:
 
     def _node(self, proto: onnx.NodeProto, origin: onnx.NodeProto, name: str, scope: _Scope) -> Node:
         domain = "" if proto.domain == "ai.onnx" else proto.domain
-        schema = _schema(proto.op_type, scope.opsets.get(domain, 1), domain)
+        schema = find_schema(proto.op_type, scope.opsets.get(domain, 1), domain)
         attributes: dict[str, Attribute] = {}
         if schema is not None:
             attributes |= {
@@ -246,13 +238,6 @@ def _made_names(graph: onnx.GraphProto) -> set[str]:
     names = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     names |= {sparse.values.name for sparse in graph.sparse_initializer}
     return names | {name for node in graph.node for name in node.output if name}
-
-
-def _schema(op: str, version: int, domain: str) -> onnx.defs.OpSchema | None:
-    try:
-        return onnx.defs.get_schema(op, version, domain)
-    except onnx.defs.SchemaError:
-        return None  # an operator outside the standard: its own attributes are all that is known
 
 
 def _read_attribute(proto: onnx.AttributeProto, where: str) -> Attribute:
