@@ -129,3 +129,20 @@ def test_what_is_not_a_model_is_an_error(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"GIF89a" * 10)
     with pytest.raises(ModelError, match="not an ONNX file"):
         inspect(tmp_path / "model.onnx")
+
+
+def test_bytes_and_a_proto_are_described_as_the_file_is(model):
+    from_path = inspect(model)
+    data = model.read_bytes()
+    for given in (data, onnx.load_from_string(data)):
+        found = inspect(given)
+        assert found.tensors == from_path.tensors
+        assert found.file_bytes == from_path.file_bytes == len(data)
+        assert type(given).__name__ in found.model
+
+
+def test_a_sequence_is_said_to_be_one():
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[4] x) => (seq(float[2]) y) { y = SplitToSequence(x) }'
+    )
+    assert inspect(proto).outputs[0].dtype == "sequence of float32"

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from io import StringIO
-from pathlib import Path
 
+import onnx
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from toolchain.graph import Node, Value, Weight, load_graph, simplify
+from toolchain.graph import Graph, Node, Value, Weight, load_graph, model_files, simplify
 from toolchain.program import survey
 from toolchain.pruning import largest_ratio
 from toolchain.trainable import usable_weights
@@ -24,7 +24,13 @@ from toolchain.trainable import usable_weights
 
 @dataclass(frozen=True)
 class Port:
-    """A graph input or output: a dimension is a number, a symbol's name, or None; no shape at all is None."""
+    """A graph input or output: a dimension is a number, a symbol's name, or None; no shape at all is None.
+
+    Attributes:
+        name: of the value.
+        dtype: element type, such as ``"float32"`` or ``"sequence of float32"``.
+        shape: of the tensor, or of the tensors in it.
+    """
 
     name: str
     dtype: str
@@ -57,8 +63,8 @@ class Inspection:
     """Everything that ``compress inspect`` shows.
 
     Attributes:
-        model: path of the file.
-        file_bytes: size of the ``.onnx`` file, external data not counted.
+        model: path of the file, or what was given in its place.
+        file_bytes: size of the model, external data included.
         opsets: version by domain.
         inputs: what must be fed.
         outputs: what comes out.
@@ -88,14 +94,13 @@ class Inspection:
     note: str
 
 
-def inspect(model: str | os.PathLike[str]) -> Inspection:
-    """Read ``model`` and describe it.
+def inspect(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Inspection:
+    """Read ``model``, a path, bytes or a proto, and describe it.
 
     Raises:
         ModelError: the file cannot be read or is not a valid ONNX model.
     """
-    path = Path(model)
-    original = load_graph(path)
+    original = load_graph(model)
     graph, note = simplify(original)
     frozen, unsupported = survey(graph)
     weights = usable_weights(graph)
@@ -103,8 +108,8 @@ def inspect(model: str | os.PathLike[str]) -> Inspection:
     usable = [weight for weight in weights if not weight.reason]
     usable_size = sum(weight.size for weight in usable)
     return Inspection(
-        model=str(path),
-        file_bytes=path.stat().st_size,
+        model=str(original.path or f"a model given as {type(model).__name__}"),
+        file_bytes=_size(original),
         opsets={domain or "ai.onnx": version for domain, version in graph.opsets.items()},
         inputs=tuple(map(_port, graph.inputs)),
         outputs=tuple(map(_port, graph.outputs)),
@@ -117,6 +122,12 @@ def inspect(model: str | os.PathLike[str]) -> Inspection:
         largest_ratio=largest_ratio(usable_size, len(usable)) if usable else None,
         note=note,
     )
+
+
+def _size(graph: Graph) -> int:
+    if graph.path is None:
+        return graph.proto.ByteSize()
+    return sum(file.stat().st_size for file in model_files(graph.path))
 
 
 def to_json(inspection: Inspection) -> str:
@@ -139,7 +150,8 @@ def render_inspection(inspection: Inspection, width: int | None = None) -> str:
 
 
 def _port(value: Value) -> Port:
-    return Port(value.name, str(value.dtype), value.shape)
+    kind = str(value.dtype) if value.kind == "tensor" else f"{value.kind} of {value.dtype}"
+    return Port(value.name, kind, value.shape)
 
 
 def _row(weight: Weight, total: int) -> TensorRow:

@@ -89,7 +89,7 @@ def _reason(dtype: np.dtype, shape: tuple[int, ...], uses: list[tuple[Node, int]
         if position not in weight_inputs(node):
             return _role(node, position)
     if dtype != np.float32:
-        return f"{dtype} weights are not trained, only float32"
+        return f"{dtype} weights are not compressed, only float32"
     if len(shape) < 2:
         return "a vector, not a weight matrix"
     if 0 in shape:
