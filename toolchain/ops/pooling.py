@@ -1,6 +1,6 @@
 """Pooling over windows and over whole feature maps."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name the whole field uses
@@ -13,8 +13,7 @@ _MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 _AVERAGE_POOL = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 
 
-@dataclass(frozen=True)
-class _Window:
+class _Window(NamedTuple):
     """What is pooled, one number for each spatial dimension.
 
     Attributes:
