@@ -6,17 +6,24 @@ from calibration.statistics import match_scale, match_statistics, mismatch, stor
 from toolchain.module import OnnxModule
 
 
-@pytest.fixture
-def module(graph_of):
-    """One BatchNormalization on the input itself, so that what it stores is known of the data."""
+NORMALISED = "y = BatchNormalization(x, one, zero, mean, variance)"
+
+
+def build(graph_of, text):
     graph = graph_of(
-        "g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y) { y = BatchNormalization(x, one, zero, mean, variance) }",
+        text,
         one=np.ones(2, np.float32),
         zero=np.zeros(2, np.float32),
         mean=np.array([3, -1], np.float32),
         variance=np.array([4, 0.25], np.float32),
     )
     return OnnxModule(graph).eval()
+
+
+@pytest.fixture
+def module(graph_of):
+    """One BatchNormalization on the input itself, so that what it stores is known of the data."""
+    return build(graph_of, f"g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y) {{ {NORMALISED} }}")
 
 
 def test_what_the_nodes_store_is_found(module):
@@ -60,7 +67,9 @@ def test_gain_and_offset_take_unit_noise_to_a_range_of_bytes(graph_of):
     assert scaled.std().item() == pytest.approx(60, abs=10)
 
 
-def test_inputs_that_no_normalisation_sees_stay_as_they_are(module):
+def test_inputs_that_no_normalisation_sees_stay_as_they_are(graph_of):
+    signature = "(float[N, 2, 4, 4] x, float[N] other) => (float[N, 2, 4, 4] y, float[N] z)"
+    module = build(graph_of, f"g {signature} {{ {NORMALISED} z = Neg(other) }}")
     inputs = {"x": torch.ones((2, 2, 4, 4)), "other": torch.tensor([1.0, 2.0])}
     match_statistics(module, stored_statistics(module), inputs, ("x", "other"), steps=2)
     assert inputs["other"].tolist() == [1, 2]
