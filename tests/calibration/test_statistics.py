@@ -5,7 +5,6 @@ import torch
 from calibration.statistics import match_scale, match_statistics, mismatch, stored_statistics
 from toolchain.module import OnnxModule
 
-
 NORMALISED = "y = BatchNormalization(x, one, zero, mean, variance)"
 
 
