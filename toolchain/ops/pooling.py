@@ -1,5 +1,6 @@
 """Pooling over windows and over whole feature maps."""
 
+from operator import ge
 from typing import NamedTuple
 
 import torch
@@ -81,8 +82,12 @@ def max_pool(
     output_count: int = 1,
 ) -> Tensor | tuple[Tensor, ...]:
     """Largest value under each window, and on request its index into the flattened input."""
+    rank = x.ndim - 2
+    plain = auto_pad == "NOTSET" and output_count == 1 and not any(pads or ()) and x.is_floating_point()
+    if plain and all(map(ge, x.shape[2:], kernel_shape)):  # as nearly always, and then at once
+        return _MAX_POOL[rank - 1](fast_layout(x), kernel_shape, strides or 1, 0, dilations or 1, bool(ceil_mode))
     window = _window(x, auto_pad, ceil_mode, dilations, kernel_shape, pads, strides)
-    rank, size = x.ndim - 2, list(x.shape[2:])
+    size = list(x.shape[2:])
     # float32 holds the 8-bit integers that there are besides floats.
     values, origin, ceil = x if x.is_floating_point() else x.to(torch.float32), [0] * rank, window.ceil
     padding = window.before
