@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from toolchain.ops import arithmetic, logic, reduction
+from toolchain.ops import arithmetic, cumulative, logic, reduction
 
 KINDS = ["uint16", "uint32", "uint64"]
 
@@ -68,7 +68,7 @@ def test_operators_of_one_tensor_agree_with_numpy(kind):
     np.testing.assert_array_equal(arithmetic.sign(x).numpy(), np.sign(a))
     np.testing.assert_array_equal(logic.bitwise_not(x).numpy(), ~a)
     np.testing.assert_array_equal(arithmetic.power(x, torch.tensor(3)).numpy(), a * a * a)
-    np.testing.assert_array_equal(reduction.cum_sum(x, [0]).numpy(), np.cumsum(a, dtype=kind))
+    np.testing.assert_array_equal(cumulative.cum_sum(x, [0]).numpy(), np.cumsum(a, dtype=kind))
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "uint8", "int8", "int32", "int64"])
@@ -115,9 +115,9 @@ def test_a_mean_is_rounded_towards_zero(kind):
 
 def test_an_exclusive_running_sum_does_not_round_what_it_leaves_out():
     x = torch.tensor([1e8, 1.0, 2.0, torch.inf])
-    assert reduction.cum_sum(x, [0], exclusive=1).tolist() == [0.0, 1e8, 1e8, 1e8]
-    assert reduction.cum_sum(x[:3], [0], exclusive=1, reverse=1).tolist() == [3.0, 2.0, 0.0]
-    assert reduction.cum_sum(x[:0], [0], exclusive=1).shape == (0,)
+    assert cumulative.cum_sum(x, [0], exclusive=1).tolist() == [0.0, 1e8, 1e8, 1e8]
+    assert cumulative.cum_sum(x[:3], [0], exclusive=1, reverse=1).tolist() == [3.0, 2.0, 0.0]
+    assert cumulative.cum_sum(x[:0], [0], exclusive=1).shape == (0,)
 
 
 @pytest.mark.parametrize("keepdims", [0, 1])

@@ -26,9 +26,7 @@ def conv(
     """Convolution over 1 to 3 spatial dimensions."""
     rank = x.ndim - 2
     strides, dilations = strides or [1] * rank, dilations or [1] * rank
-    if auto_pad == "NOTSET" and pads and pads[:rank] == pads[rank:]:  # as nearly always, and then at once
-        return _CONV[rank - 1](fast_layout(x, w.numel()), w, b, strides, pads[:rank], dilations, group)
-    before, after = explicit_pads(auto_pad, pads, list(x.shape[2:]), list(w.shape[2:]), strides, dilations)
+    before, after = explicit_pads(auto_pad, pads, x.shape[2:], w.shape[2:], strides, dilations)
     if before == after:  # the kernel pads by itself
         return _CONV[rank - 1](fast_layout(x, w.numel()), w, b, strides, before, dilations, group)
     return _CONV[rank - 1](fast_layout(pad(x, before, after), w.numel()), w, b, strides, [0] * rank, dilations, group)

@@ -125,19 +125,3 @@ def _register(name: str) -> tuple[Operator, Operator]:
 
 
 REDUCTIONS = {name: _register(name) for name in _REDUCTIONS}
-
-
-@op("CumSum", since=11)
-def cum_sum(x: Tensor, axis: list[int], *, exclusive: int = 0, reverse: int = 0) -> Tensor:
-    """Running sum along ``axis``, without the element itself if exclusive, from the end if reversed."""
-    return _running_sum(x, axis[0], bool(exclusive), bool(reverse))
-
-
-@modular
-def _running_sum(x: Tensor, along: int, exclusive: bool, reverse: bool) -> Tensor:
-    x = x.flip(along) if reverse else x
-    total = x.cumsum(along, dtype=x.dtype)
-    if exclusive:  # shifted, as taking the element away again would round
-        first = torch.zeros_like(total.narrow(along, 0, min(1, x.shape[along])))
-        total = torch.cat([first, total], along).narrow(along, 0, x.shape[along])
-    return total.flip(along) if reverse else total

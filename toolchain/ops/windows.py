@@ -1,5 +1,7 @@
 """Padding and windows that convolution and pooling share."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name the whole field uses
 from torch import Tensor
@@ -29,7 +31,12 @@ def fast_layout(x: Tensor, weights: int = 0) -> Tensor:
 
 
 def explicit_pads(
-    auto_pad: str, pads: list[int] | None, size: list[int], kernel: list[int], strides: list[int], dilations: list[int]
+    auto_pad: str,
+    pads: list[int] | None,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    strides: list[int],
+    dilations: list[int],
 ) -> tuple[list[int], list[int]]:
     """Return the padding before and after each spatial dimension that ``auto_pad`` or ``pads`` asks for."""
     rank = len(size)
