@@ -18,7 +18,8 @@ def fast_layout(x: Tensor, weights: int = 0) -> Tensor:
 
     Measured with one thread on LeNet-5 and ResNet-20: pooling in channels_last is 9 times faster, because only it is
     vectorised, and a training step of the whole network 1.2 to 1.5 times. A convolution 512x512x3x3 of one image of
-    7x7 is 2.5 times slower in it.
+    7x7 is 2.5 times slower in it. Of one channel both layouts are the same bytes, and torch takes the strides for its
+    own layout: written as the other's, the first convolution of LeNet-5 is 4 times faster.
 
     Args:
         x: any tensor; only larger 4-D ones on the CPU are touched.
@@ -26,8 +27,11 @@ def fast_layout(x: Tensor, weights: int = 0) -> Tensor:
     """
     if x.ndim != 4 or x.numel() < SMALLEST or x.device.type != "cpu":
         return x
-    heavy = weights > HEAVY_WEIGHTS * x.numel()
-    return x.contiguous(memory_format=torch.contiguous_format if heavy else torch.channels_last)
+    if weights > HEAVY_WEIGHTS * x.numel():
+        return x.contiguous()
+    if x.shape[1] == 1:
+        return x.reshape(len(x), *x.shape[2:], 1).movedim(3, 1)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def explicit_pads(
