@@ -11,14 +11,18 @@ optimizer's step, not through its gradient, so that an adaptive optimizer does n
 weight decay).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from passes.base import Constraint, Formats, Tensors
+from passes.base import Tensors
 from toolchain.checkpoint import State
+
+# Sees the values of all targets together, and returns what projects those of one: (name, values) -> new values.
+Projector = Callable[[str, Tensor], Tensor]
+Choose = Callable[[Tensors], Projector]
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,11 @@ class Admm:
 
     @classmethod
     @torch.no_grad()
-    def start(cls, weights: Tensors, constraint: Constraint, fixed: Formats, curvature: Tensors) -> "Admm":
+    def start(cls, weights: Tensors, choose: Choose) -> "Admm":
         """Return ``Z = project(W), U = 0``."""
-        formats = constraint.fit(weights, fixed, curvature)
+        project = choose({name: weight.detach() for name, weight in weights.items()})
         return cls(
-            z={name: formats[name].project(weight.detach()) for name, weight in weights.items()},
+            z={name: project(name, weight.detach()) for name, weight in weights.items()},
             u={name: torch.zeros_like(weight) for name, weight in weights.items()},
         )
 
@@ -70,24 +74,30 @@ class Admm:
             weight.sub_(weight - self.z[name] + self.u[name], alpha=strength)
 
     @torch.no_grad()
-    def update(
-        self, weights: Tensors, constraint: Constraint, fixed: Formats, curvature: Tensors, rho: float
-    ) -> Residuals:
+    def update(self, weights: Tensors, choose: Choose, rho: float, damping: float = 1.0) -> Residuals:
         """Update Z and U, and return the residuals.
 
-        A scaled dual is the multiplier divided by rho: when rho grows, U shrinks by the same factor.
+        A scaled dual is the multiplier divided by rho: when rho grows, U shrinks by the same factor. U holds W + U
+        meanwhile, so that no copy of all weights is made.
+
+        Args:
+            weights: W by name.
+            choose: makes the projection of ``W + U``.
+            rho: of the penalty from now on.
+            damping: factor of the dual afterwards, 0..1; less than 1 forgets what pulled long ago.
         """
-        for dual in self.u.values():
-            dual.mul_(min(1.0, self.rho / max(rho, 1e-12)))
+        shrunk = min(1.0, self.rho / max(rho, 1e-12))
         self.rho = rho
-        shifted = {name: weight + self.u[name] for name, weight in weights.items()}
-        formats = constraint.fit(shifted, fixed, curvature)
+        for name, weight in weights.items():
+            self.u[name].mul_(shrunk).add_(weight)
+        project = choose(self.u)
         primal = dual_change = 0.0
         count = 0
         for name, weight in weights.items():
-            previous, self.z[name] = self.z[name], formats[name].project(shifted[name])
-            self.u[name] = shifted.pop(name) - self.z[name]
-            primal += float((weight - self.z[name]).square().sum())
-            dual_change += float((self.z[name] - previous).square().sum())
+            projected = project(name, self.u[name])
+            self.u[name].sub_(projected).mul_(damping)
+            dual_change += float(torch.dist(projected, self.z[name])) ** 2
+            primal += float(torch.dist(weight, projected)) ** 2
+            self.z[name] = projected
             count += weight.numel()
         return Residuals((primal / count) ** 0.5, rho * (dual_change / count) ** 0.5)

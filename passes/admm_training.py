@@ -1,6 +1,5 @@
 """ADMM: trains the weights towards a constraint set, with the set tightened on the way."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,37 +7,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from passes.admm import Admm, Residuals
-from passes.base import Constraint
+from passes.admm import Admm, Projector, Residuals
+from passes.base import Constraint, Formats, Tensors
+from passes.reweighting import Reweighting
+from passes.schedule import Schedule
 from passes.snapshot import Snapshot
 from passes.training import LogEntry, Stage
 from toolchain.checkpoint import State
 from toolchain.formats import TensorFormat
 from toolchain.module import OnnxModule
-
-
-@dataclass(frozen=True)
-class Penalty:
-    """How strongly and how often ADMM pulls.
-
-    Attributes:
-        rho: strength of the pull per step at the end of the phase; it rises as a cosine ramp from 0 (SAFE, ICML 2025).
-        update_every: optimizer steps between updates of Z and U; updates every few steps track a moving set far better
-            than once an epoch.
-        settled: part of the phase after which the constraint is at its target.
-    """
-
-    rho: float = 0.05
-    update_every: int = 32
-    settled: float = 0.8
-
-    def strength(self, done: float) -> float:
-        """Return the pull at progress ``done``."""
-        return self.rho * 0.5 * (1 - math.cos(math.pi * done))
-
-    def tightening(self, done: float) -> float:
-        """Return how far the constraint is tightened, in 0..1, at progress ``done``."""
-        return min(1.0, done / self.settled) if self.settled > 0 else 1.0
 
 
 @dataclass
@@ -50,35 +27,45 @@ class AdmmStage(Stage):
         module: the model.
         names: target tensors.
         constraint_at: the set at a progress in 0..1 of the tightening.
-        penalty: schedule of the pull.
+        schedule: when to update, how hard to pull, how the set tightens.
     """
 
     name: str
     module: OnnxModule
     names: tuple[str, ...]
     constraint_at: Callable[[float], Constraint]
-    penalty: Penalty
-    fixed: dict[str, TensorFormat] = field(init=False)
+    schedule: Schedule
     frozen: dict[nn.Parameter, Tensor] = field(init=False)
     kept: int = field(init=False)
     weights: dict[str, nn.Parameter] = field(init=False)
     admm: Admm = field(init=False)
     residuals: Residuals = field(default_factory=lambda: Residuals(0.0, 0.0))
+    pull: float = field(init=False)
+    before: float = 0.0
     optimizer: torch.optim.Adam | None = None
 
     def __post_init__(self) -> None:
         """Start ADMM at the weights as they are; what earlier passes masked stays masked."""
         every = self.module.weights()
         self.weights = {name: every[name] for name in self.names}
-        self.fixed = {name: self.module.formats[name] for name in self.names if name in self.module.formats}
-        masks = {name: earlier.mask for name, earlier in self.module.formats.items() if name in every}
-        self.frozen = {every[name]: mask for name, mask in masks.items() if mask is not None}
-        self.admm = Admm.start(self.weights, self.constraint_at(0.0), self.fixed, {})
+        self.frozen = self._frozen()
+        self.pull = self.schedule.first_pull
+        self.admm = Admm.start(self.weights, lambda values: self._hard(values, 0.0))
         self.kept = self._count()
 
     def parameters(self) -> list[Tensor]:
         """All trainable weights: biases and norms move along."""
         return list(self.module.parameters())
+
+    def learning_rate(self, done: float) -> float:
+        """Return the schedule's rate, or one cycle over the phase."""
+        own = self.schedule.learning_rate(done)
+        return super().learning_rate(done) if own is None else own
+
+    @property
+    def sharpness(self) -> float:
+        """The radius of the sharpness-aware gradient."""
+        return self.schedule.sharpness
 
     def after_backward(self) -> None:
         """Keep pruned weights at zero, of all tensors: masked ADMM (arXiv 1903.09769, section 3)."""
@@ -87,14 +74,64 @@ class AdmmStage(Stage):
                 weight.grad.mul_(mask)
 
     def after_step(self, step: int, done: float, optimizer: torch.optim.Adam) -> None:
-        """Pull towards Z; every few steps update Z and U."""
+        """Pull towards Z; when it is time update Z and U, and end a stage of the tightening."""
         self.optimizer = optimizer
-        rho = self.penalty.strength(done)
+        before, self.before = self.before, done
+        if self.schedule.stage(done) > self.schedule.stage(before):
+            self._freeze(before)
+        rho = self.schedule.pull(done, self.pull)
         self.admm.pull(self.weights, rho)
-        if step % self.penalty.update_every == 0:
-            constraint = self.constraint_at(self.penalty.tightening(done))
-            self.residuals = self.admm.update(self.weights, constraint, self.fixed, self._curvature(), rho)
+        if self.schedule.is_update(step, before, done):
+            self.residuals = self.admm.update(
+                self.weights, lambda values: self._projector(values, done), rho, self.schedule.damping
+            )
+            self.pull = self.schedule.balance(self.pull, self.residuals.primal, self.residuals.dual)
             self.kept = self._count()
+
+    def _constraint(self, done: float) -> Constraint:
+        return self.constraint_at(self.schedule.tightening(done))
+
+    def _fixed(self) -> Formats:
+        return {name: self.module.formats[name] for name in self.names if name in self.module.formats}
+
+    def _frozen(self) -> dict[nn.Parameter, Tensor]:
+        every = self.module.weights()
+        masks = {name: earlier.mask for name, earlier in self.module.formats.items() if name in every}
+        return {every[name]: mask for name, mask in masks.items() if mask is not None}
+
+    def _fit(self, values: Tensors, done: float) -> dict[str, TensorFormat]:
+        """Return the formats of the set at progress ``done`` that are nearest to these values."""
+        return self._constraint(done).fit(values, self._fixed(), self._curvature())
+
+    def _hard(self, values: Tensors, done: float) -> Projector:
+        formats = self._fit(values, done)
+        return lambda name, value: formats[name].project(value)
+
+    def _projector(self, values: Tensors, done: float) -> Projector:
+        """Return the projection onto the set at progress ``done``, or the reweighted shrinkage towards it."""
+        if not self.schedule.reweighted:
+            return self._hard(values, done)
+        return Reweighting.of(self.admm.z).projector(values, self._constraint(done), self._fixed())
+
+    @torch.no_grad()
+    def _freeze(self, done: float) -> None:
+        """Hard-prune to the set of the stage that ends at progress ``done``: what is zero stays zero."""
+        chosen = self._fit(self._shifted(), done)
+        for name, weight in self.weights.items():
+            weight.copy_(chosen[name].project(weight))
+            self._forget(weight, chosen[name].mask)
+        self.module.formats.update(chosen)
+        self.frozen = self._frozen()
+        self.admm = Admm.start(self.weights, lambda values: self._hard(values, self.before))
+
+    def _shifted(self) -> dict[str, Tensor]:
+        """Return ``W + U``: its support is the one that ADMM has settled on."""
+        return {name: weight + self.admm.u[name] for name, weight in self.weights.items()}
+
+    def _forget(self, weight: nn.Parameter, mask: Tensor | None) -> None:
+        """Take the momentum from pruned weights, which would move them from zero."""
+        if self.optimizer is not None and weight in self.optimizer.state and mask is not None:
+            self.optimizer.state[weight]["exp_avg"].mul_(mask)
 
     def _curvature(self) -> dict[str, Tensor]:
         """Return Adam's second moments; nothing before the first step.
@@ -115,14 +152,12 @@ class AdmmStage(Stage):
         """Project the weights for the time of the context; they may be kept once the set is at its target."""
         saved = Snapshot.of(self.module)
         with torch.no_grad():
-            # The support is the one that ADMM has settled on, W + U; the values are those that were trained.
-            shifted = {name: weight + self.admm.u[name] for name, weight in self.weights.items()}
-            chosen = self.constraint_at(self.penalty.tightening(done)).fit(shifted, self.fixed, self._curvature())
+            chosen = self._fit(self._shifted(), done)  # the values are those that were trained
             for name, weight in self.weights.items():
                 weight.copy_(chosen[name].project(weight))
         self.module.formats.update(chosen)
         try:
-            yield done >= self.penalty.settled
+            yield self.schedule.tightening(done) >= 1
         finally:
             saved.restore(self.module)
 
@@ -131,15 +166,17 @@ class AdmmStage(Stage):
 
     def figures(self) -> LogEntry:
         """Return the kept weights and the residuals."""
-        return {"kept": self.kept, "primal": self.residuals.primal, "dual": self.residuals.dual}
+        return {"kept": self.kept, "primal": self.residuals.primal, "dual": self.residuals.dual, "pull": self.admm.rho}
 
     def state(self) -> State:
-        """Return the split variables and what ``figures`` shows."""
+        """Return the split variables, and what the next step goes by."""
         residuals = {"primal": self.residuals.primal, "dual": self.residuals.dual}
-        return {"admm": self.admm.state(), "kept": self.kept, "residuals": residuals}
+        pulls = {"pull": self.pull, "before": self.before}
+        return {"admm": self.admm.state(), "kept": self.kept, "residuals": residuals, **pulls}
 
     def restore(self, state: State, optimizer: torch.optim.Adam) -> None:
         """Go on from a state."""
         self.admm = Admm.from_state(state["admm"], self.module.device)
         self.kept, self.residuals = state["kept"], Residuals(**state["residuals"])
+        self.pull, self.before = state["pull"], state["before"]
         self.optimizer = optimizer

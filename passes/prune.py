@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from passes.admm_training import AdmmStage, Penalty
+from passes.admm_training import AdmmStage
 from passes.base import Pass
 from passes.constraints import Budget, TopK, progressive
 from passes.finetune import FinetuneStage
 from passes.phase import Phase
 from passes.projection import project_onto
+from passes.schedule import Schedule
 from passes.trainer import Trainer
 from toolchain.graph.layout import Layout
 from toolchain.module import OnnxModule
@@ -21,7 +22,7 @@ class Prune(Pass):
 
     Attributes:
         budgets: groups of tensors with the number of weights that each keeps, and in which structure.
-        penalty: ADMM's schedule.
+        schedule: how ADMM goes about.
         score: how weights are ranked over tensors, a key of ``SCORES``.
         start: ratio that the progressive targets begin at.
         admm_share: part of the allowance spent in ADMM, the rest trains the survivors.
@@ -29,7 +30,7 @@ class Prune(Pass):
     """
 
     budgets: tuple[Budget, ...]
-    penalty: Penalty
+    schedule: Schedule
     score: str = "curvature"
     start: float = 5.0
     admm_share: float = 0.6
@@ -55,7 +56,7 @@ class Prune(Pass):
             module,
             self.names,
             lambda done: TopK(progressive(self.budgets, sizes, self.start, done), self.score, self.layouts),
-            self.penalty,
+            self.schedule,
         )
 
     def _project(self, trainer: Trainer) -> None:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from passes.admm_training import AdmmStage, Penalty
+from passes.admm_training import AdmmStage
 from passes.base import Pass
 from passes.constraints import Levels, LevelTarget
 from passes.phase import Phase
 from passes.projection import project_onto
+from passes.schedule import Schedule
 from passes.trainer import Trainer
 from toolchain.module import OnnxModule
 
@@ -18,11 +19,11 @@ class Quantize(Pass):
 
     Attributes:
         targets: levels and scale axis by tensor name.
-        penalty: ADMM's schedule; nothing tightens, so ``settled`` is 0.
+        schedule: how ADMM goes about; the set is at its target from the start.
     """
 
     targets: Mapping[str, LevelTarget]
-    penalty: Penalty
+    schedule: Schedule
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -39,7 +40,7 @@ class Quantize(Pass):
         return (Phase("quantize", 1.0, self._admm, self._project),)
 
     def _admm(self, module: OnnxModule) -> AdmmStage:
-        return AdmmStage("quantize", module, self.names, lambda _: self.constraint, self.penalty)
+        return AdmmStage("quantize", module, self.names, lambda _: self.constraint, self.schedule)
 
     def _project(self, trainer: Trainer) -> None:
         project_onto(trainer.module, self.names, self.constraint)

@@ -35,6 +35,15 @@ class Stage(ABC):
 
     name: str
 
+    @property
+    def sharpness(self) -> float:
+        """The radius of the sharpness-aware gradient; 0 is the plain gradient."""
+        return 0.0
+
+    def learning_rate(self, done: float) -> float:
+        """Return the learning rate at progress ``done`` as a share of its peak: one cycle over the phase."""
+        return learning_rate_at(done)
+
     @abstractmethod
     def parameters(self) -> list[Tensor]:
         """Return the tensors that the optimizer changes."""
@@ -146,7 +155,7 @@ class Training:
             TrainingError: the loss or its gradient is not finite.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = self.trainer.learning_rate * learning_rate_at(done)
+            group["lr"] = self.trainer.learning_rate * self.stage.learning_rate(done)
         loss = _step(self.trainer, self.stage, self.optimizer, next(self.batches))
         if not math.isfinite(loss):
             self.stop()
@@ -246,6 +255,19 @@ def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Ba
     """Take one optimizer step and return the loss; NaN, and no step, where the gradient is not finite."""
     trainer.module.train(trainer.moves_normalization)
     optimizer.zero_grad()
+    total = _backward(trainer, batch)
+    if stage.sharpness > 0:
+        _sharpen(trainer, batch, stage.sharpness)
+    stage.after_backward()
+    gradients = [tensor.grad for tensor in stage.parameters() if tensor.grad is not None]
+    if not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
+        return math.nan
+    optimizer.step()
+    return total
+
+
+def _backward(trainer: Trainer, batch: Batch) -> float:
+    """Add the gradient of the batch to the module's, and return the loss."""
     total = 0.0
     portion = trainer.portion or len(batch)
     for part in batch.portions(portion):  # gradients add up where the model takes few samples at a time
@@ -256,9 +278,19 @@ def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Ba
         loss = loss * (portion / len(batch))
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
-    stage.after_backward()
-    gradients = [tensor.grad for tensor in stage.parameters() if tensor.grad is not None]
-    if not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
-        return math.nan
-    optimizer.step()
     return total
+
+
+def _sharpen(trainer: Trainer, batch: Batch, radius: float) -> None:
+    """Replace the gradient by that at the point ``radius`` uphill (Foret et al. 2021, eq. 2 and 3)."""
+    gradients = {weight: weight.grad for weight in trainer.module.parameters() if weight.grad is not None}
+    length = torch.nn.utils.get_total_norm(gradients.values()).clamp_min(1e-12)
+    here = [weight.detach().clone() for weight in gradients]
+    with torch.no_grad():
+        for weight, gradient in gradients.items():
+            weight.add_(gradient * (radius / length))
+    trainer.module.zero_grad()
+    _backward(trainer, batch)
+    with torch.no_grad():
+        for weight, value in zip(gradients, here, strict=True):
+            weight.copy_(value)

@@ -1,19 +1,20 @@
 """Runs the plan's passes over the model: prune, quantize, choose kernels, fine-tune."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 
 from calibration.collect import collect_grids
-from passes.admm_training import Penalty
 from passes.constraints import Budget, LevelTarget, levels_for
 from passes.finetune import FinetuneStage
 from passes.phase import Phase
 from passes.prune import Prune
 from passes.quantize import Quantize
 from passes.rounding import round_biases
+from passes.schedule import SCHEDULES, Schedule
 from passes.trainer import Trainer
 from toolchain.amounts import QuantSpec
 from toolchain.export import activation_values, choose_kernels
@@ -21,7 +22,7 @@ from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, find_weights
 from toolchain.graph.layout import find_layouts
 from toolchain.module import OnnxModule
-from toolchain.plan import Plan
+from toolchain.plan import Plan, PruneSchedule
 from toolchain.run import Compression, Run
 
 SPARSE = 0.1  # a tensor with this part of exact zeros was pruned; trained weights are hardly ever exactly zero
@@ -63,12 +64,19 @@ def _prune_pass(plan: Plan, graph: Graph) -> Prune:
     groups = plan.prune.groups if plan.prune is not None else ()
     return Prune(
         budgets=tuple(Budget(group.names, group.kept, group.structure) for group in groups),
-        penalty=Penalty(schedule.rho, schedule.update_every),
+        schedule=_schedule(schedule),
         score=schedule.score,
         start=schedule.progressive_start,
         admm_share=schedule.admm_share,
         layouts=find_layouts(graph, find_weights(graph)),
     )
+
+
+def _schedule(wish: PruneSchedule) -> Schedule:
+    """Return the schedule of that name, with what the recipe changes of it."""
+    keys = ("rho", "ramp", "update_every", "updates", "damping", "sharpness")
+    changes = {key: getattr(wish, key) for key in keys if getattr(wish, key) is not None}
+    return replace(SCHEDULES[wish.schedule], **changes)
 
 
 def _quantize_pass(plan: Plan, module: OnnxModule) -> Quantize:
@@ -77,7 +85,7 @@ def _quantize_pass(plan: Plan, module: OnnxModule) -> Quantize:
     pruned = {name for name, fmt in module.formats.items() if fmt.mask is not None}
     return Quantize(
         targets={name: LevelTarget(_levels(spec, name in pruned), axes[name]) for name, spec in targets},
-        penalty=Penalty(plan.quant_schedule.rho, plan.quant_schedule.update_every, settled=0.0),
+        schedule=Schedule(plan.quant_schedule.rho, update_every=plan.quant_schedule.update_every, path="fixed"),
     )
 
 

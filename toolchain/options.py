@@ -30,10 +30,11 @@ def read_options(
 
 
 def _check_value(value: object, hint: object, limits: Mapping[str, float], at: tuple[str, str]) -> None:
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            text = nearest(str(value), get_args(hint))
-            raise RecipeError(f"{at[0]} {at[1]}: got {value!r}, expected one of {', '.join(get_args(hint))}; {text}")
+    names = [name for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal for name in get_args(kind)]
+    if names:
+        if value not in names:
+            text = nearest(str(value), names)
+            raise RecipeError(f"{at[0]} {at[1]}: got {value!r}, expected one of {', '.join(names)}; {text}")
         return
     number = next(kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType)
     accepted = (int, float) if number is float else (int,)

@@ -110,17 +110,31 @@ class TrainOptions:
 class PruneSchedule:
     """The ADMM run that prunes.
 
+    What is None is as the schedule of that name has it.
+
     Attributes:
-        update_every: optimizer steps between two updates of Z and U.
+        schedule: ``"frequent"`` updates every few steps while the set tightens; ``"sharp"`` is that with the
+            sharpness-aware gradient; ``"one-shot"``, ``"progressive"`` and ``"reweighted"`` are those of the papers.
+        score: what ranks weights globally: squared weight times root of Adam's second moment, squared weight, that
+            relative to the mean of its tensor, or LAMP.
         rho: part of the way to the projection, 0..1, that each optimizer step moves the weights at the end of the ramp.
-        score: what ranks weights globally: squared weight times root of Adam's second moment, magnitude, or LAMP.
+        ramp: how the pull grows to that: at once, by a factor, as a cosine, or balancing the residuals.
+        update_every: optimizer steps between two updates of Z and U.
+        updates: how many there are in all, where ``update_every`` does not say when.
+        damping: factor of the dual at each update.
+        sharpness: radius of the sharpness-aware gradient; 0 is the plain gradient.
         progressive_start: ratio at which the geometric tightening towards the target begins; 1 keeps all.
         admm_share: part of the training time spent in ADMM; the rest is masked fine-tuning.
     """
 
-    update_every: int = _between(32, low=1)
-    rho: float = _between(5e-2, low=0.0, high=1.0)
-    score: Literal["curvature", "magnitude", "lamp"] = "curvature"
+    schedule: Literal["frequent", "sharp", "one-shot", "progressive", "reweighted"] = "frequent"
+    score: Literal["curvature", "magnitude", "normalised", "lamp"] = "curvature"
+    rho: float | None = _between(None, low=0.0, high=1.0)
+    ramp: Literal["constant", "growing", "cosine", "balanced"] | None = None
+    update_every: int | None = _between(None, low=1)
+    updates: int | None = _between(None, low=1)
+    damping: float | None = _between(None, low=0.0, high=1.0)
+    sharpness: float | None = _between(None, low=0.0)
     progressive_start: float = _between(5.0, low=1.0)
     admm_share: float = _between(0.6, low=0.0, high=1.0)
 

@@ -57,8 +57,14 @@ def _curved(weight: Tensor, curvature: Tensor | None) -> Tensor:
     return weight.square() if curvature is None else weight.square() * curvature.add(1e-16).sqrt()
 
 
+def _normalised(weight: Tensor, _curvature: Tensor | None) -> Tensor:
+    squared = weight.square()
+    return squared / squared.mean().clamp_min(1e-30)
+
+
 SCORES = {
     "magnitude": Score(_squared, lambda _: False, relative_units=False),
+    "normalised": Score(_normalised, lambda _: False, relative_units=False),
     # Before the first step nothing is known of the curvature.
     "curvature": Score(_curved, lambda curvature: curvature is None, relative_units=True),
     "lamp": Score(_squared, lambda _: True, relative_units=True),

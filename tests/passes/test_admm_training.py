@@ -1,25 +1,14 @@
 import pytest
 import torch
 
-from passes.admm_training import AdmmStage, Penalty
+from passes.admm_training import AdmmStage
 from passes.constraints import Budget, Levels, LevelTarget, TopK
+from passes.schedule import Schedule
 from toolchain.formats import TensorFormat
 
 
 def stage_for(module, names=("w1", "w2"), kept=20):
-    return AdmmStage("prune", module, names, lambda _: TopK((Budget(names, kept),)), Penalty(update_every=1))
-
-
-def test_the_pull_rises_from_nothing_to_rho():
-    penalty = Penalty(rho=0.2)
-    strengths = [penalty.strength(done / 10) for done in range(11)]
-    assert strengths == sorted(strengths)
-    assert (strengths[0], strengths[-1]) == (0, pytest.approx(0.2))
-
-
-def test_the_set_is_at_its_target_before_the_end():
-    assert [Penalty(settled=0.8).tightening(done) for done in (0.0, 0.4, 0.8, 1.0)] == [0.0, 0.5, 1.0, 1.0]
-    assert Penalty(settled=0.0).tightening(0.0) == 1.0
+    return AdmmStage("prune", module, names, lambda _: TopK((Budget(names, kept),)), Schedule(update_every=1))
 
 
 def test_a_feasible_point_is_held_only_inside_the_context(trainer, count):
@@ -44,7 +33,7 @@ def test_a_point_before_the_target_is_not_kept(trainer):
 
 def test_a_weight_that_no_output_depends_on_is_worth_nothing(trainer):
     stage = AdmmStage(
-        "prune", trainer.module, ("w1", "w2"), lambda _: TopK((Budget(("w1", "w2"), 40),), "curvature"), Penalty()
+        "prune", trainer.module, ("w1", "w2"), lambda _: TopK((Budget(("w1", "w2"), 40),), "curvature"), Schedule()
     )
     optimizer = torch.optim.Adam([trainer.module.tensor("w1")])
     trainer.module.tensor("w1").square().sum().backward()
@@ -56,7 +45,34 @@ def test_a_weight_that_no_output_depends_on_is_worth_nothing(trainer):
 def test_masks_of_tensors_that_are_no_target_hold(trainer):
     mask = torch.rand(16, 6, generator=torch.Generator().manual_seed(0)) < 0.5
     trainer.module.formats["w1"] = TensorFormat(mask)
-    stage = AdmmStage("quantize", trainer.module, ("w2",), lambda _: Levels({"w2": LevelTarget((-1, 1), 0)}), Penalty())
+    stage = AdmmStage(
+        "quantize", trainer.module, ("w2",), lambda _: Levels({"w2": LevelTarget((-1, 1), 0)}), Schedule()
+    )
     trainer.module.tensor("w1").sum().backward()
     stage.after_backward()
     assert torch.equal(trainer.module.tensor("w1").grad != 0, mask)
+
+
+def test_a_stage_that_ends_prunes_for_good(trainer):
+    names = ("w1", "w2")
+    schedule = Schedule(ramp="growing", update_every=None, updates=4, path="stages", stages=2)
+    kept = {0.5: 60, 1.0: 20}
+    stage = AdmmStage("prune", trainer.module, names, lambda done: TopK((Budget(names, kept[done]),)), schedule)
+    optimizer = torch.optim.Adam(stage.parameters(), 0.01)
+    for step in range(12):
+        optimizer.zero_grad()
+        sum(weight.sum() for weight in trainer.module.parameters()).backward()
+        stage.after_backward()
+        optimizer.step()
+        stage.after_step(step, step / 12, optimizer)
+        nonzero = sum(int(torch.count_nonzero(trainer.module.tensor(name))) for name in names)
+        assert nonzero == (144 if step < 6 else 60)
+    assert stage.kept == 20
+
+
+def test_the_learning_rate_is_the_schedules_or_one_cycle(trainer):
+    stage = stage_for(trainer.module)
+    assert stage.learning_rate(0.1) == pytest.approx(1.0)
+    stage.schedule = Schedule(update_every=None, updates=10, restarts=True)
+    assert stage.learning_rate(0.2) == pytest.approx(1.0)
+    assert stage.learning_rate(0.2999) == pytest.approx(0.02, abs=1e-3)

@@ -1,15 +1,15 @@
 import pytest
 import torch
 
-from passes.admm_training import Penalty
 from passes.allowance import Allowance
 from passes.constraints import Budget, TopK
 from passes.projection import project_onto
 from passes.prune import Prune
+from passes.schedule import Schedule
 
 
 def test_pruning_keeps_exactly_what_was_asked_and_most_of_the_accuracy(trainer, count):
-    result = Prune((Budget(("w1", "w2"), 36),), Penalty(update_every=8)).run(trainer, Allowance(steps=800))
+    result = Prune((Budget(("w1", "w2"), 36),), Schedule(update_every=8)).run(trainer, Allowance(steps=800))
     assert count(trainer) == 36
     assert trainer.evaluate().accuracy > 0.85
     assert {entry["phase"] for entry in result.log} == {"prune", "train survivors"}
@@ -17,13 +17,13 @@ def test_pruning_keeps_exactly_what_was_asked_and_most_of_the_accuracy(trainer, 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_even_a_single_step_ends_pruned(trainer, steps, count):
-    Prune((Budget(("w1", "w2"), 36),), Penalty()).run(trainer, Allowance(steps=steps))
+    Prune((Budget(("w1", "w2"), 36),), Schedule()).run(trainer, Allowance(steps=steps))
     assert count(trainer) == 36
 
 
 def test_pruning_without_training_only_projects(trainer, count):
     before = trainer.module.tensor("b1").clone()
-    Prune((Budget(("w1", "w2"), 36),), Penalty()).run(trainer, Allowance(steps=0))
+    Prune((Budget(("w1", "w2"), 36),), Schedule()).run(trainer, Allowance(steps=0))
     assert count(trainer) == 36
     assert torch.equal(trainer.module.tensor("b1"), before)
 
@@ -32,14 +32,14 @@ def test_the_same_seed_gives_the_same_weights(make_trainer):
     results = []
     for _ in range(2):
         trainer = make_trainer(learning_rate=5e-3)
-        Prune((Budget(("w1", "w2"), 36),), Penalty(update_every=8)).run(trainer, Allowance(steps=50))
+        Prune((Budget(("w1", "w2"), 36),), Schedule(update_every=8)).run(trainer, Allowance(steps=50))
         results.append(trainer.module.tensor("w1").detach().clone())
     assert torch.equal(*results)
 
 
 def test_a_learning_rate_that_ruins_the_model_ends_no_worse_than_projection_alone(make_trainer):
     projected, trained = make_trainer(), make_trainer(learning_rate=3.0)
-    prune = Prune((Budget(("w1", "w2"), 100),), Penalty(), score="magnitude")
+    prune = Prune((Budget(("w1", "w2"), 100),), Schedule(), score="magnitude")
     project_onto(projected.module, ("w1", "w2"), TopK(prune.budgets))
     prune.run(trained, Allowance(steps=20))
     assert trained.evaluate().loss <= projected.evaluate().loss

@@ -1,19 +1,19 @@
 import torch
 
-from passes.admm_training import Penalty
 from passes.allowance import Allowance
 from passes.constraints import Budget, LevelTarget
 from passes.finetune import FinetuneStage
 from passes.prune import Prune
 from passes.quantize import Quantize
+from passes.schedule import Schedule
 from passes.training import train
 
 
 def test_quantizing_after_pruning_keeps_zeros_and_moves_survivors_onto_the_grid(trainer, count):
-    Prune((Budget(("w1", "w2"), 60),), Penalty(update_every=8)).run(trainer, Allowance(steps=150))
+    Prune((Budget(("w1", "w2"), 60),), Schedule(update_every=8)).run(trainer, Allowance(steps=150))
     zeros = trainer.module.tensor("w1") == 0
     targets = {"w1": LevelTarget((-2, -1, 1, 2), 0), "w2": LevelTarget((-2, -1, 1, 2), 0)}
-    quantize = Quantize(targets, Penalty(update_every=8, settled=0.0))
+    quantize = Quantize(targets, Schedule(update_every=8, path="fixed"))
     quantize.run(trainer, Allowance(steps=150))
     train(trainer, FinetuneStage("train in grid", trainer.module, quantize.constraint), Allowance(steps=150))
     assert count(trainer) == 60
@@ -26,7 +26,7 @@ def test_quantizing_after_pruning_keeps_zeros_and_moves_survivors_onto_the_grid(
 
 def test_quantizing_without_training_only_projects(trainer):
     bias = trainer.module.tensor("b1").clone()
-    Quantize({"w1": LevelTarget((-1, 1), 0)}, Penalty(settled=0.0)).run(trainer, Allowance(steps=0))
+    Quantize({"w1": LevelTarget((-1, 1), 0)}, Schedule(path="fixed")).run(trainer, Allowance(steps=0))
     magnitudes = trainer.module.tensor("w1").detach().abs()
     assert torch.equal(magnitudes, magnitudes[:, :1].expand(-1, 6))
     assert torch.equal(trainer.module.tensor("b1"), bias)
