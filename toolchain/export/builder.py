@@ -1,14 +1,23 @@
 """Collects the small constants and nodes that rebuild tensors when a session loads."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from toolchain.export.encodings.pool import Pooled  # which writes by a builder
 
 Attributes = Mapping[str, int | str | list[int] | onnx.TensorProto]
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+# Integers of up to 64 bits that protobuf can also store by the bytes that their values need, and the field of each.
+_VARINTS: dict[int, str] = {TensorProto.INT64: "int64_data", TensorProto.INT32: "int32_data"}
+_FEW = 64
 
 
 class Builder:
@@ -20,23 +29,23 @@ class Builder:
         nodes: in topological order.
         initializers: dense constants.
         sparse: sparse constants.
-        function_opset: the ai.onnx version of model-local functions; 0 where none may be added.
-        functions: model-local functions by name. Written once for all tensors, they do not count in ``bytes``.
+        pools: whether small tensors may be left pending.
+        pending: tensors that are encoded when all are known, by the name that they will have.
     """
 
-    def __init__(self, prefix: str, function_opset: int = 0) -> None:
+    def __init__(self, prefix: str, pools: bool = False) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.sparse: list[onnx.SparseTensorProto] = []
-        self.function_opset = function_opset
-        self.functions: dict[str, onnx.FunctionProto] = {}
+        self.pools = pools
+        self.pending: dict[str, Pooled] = {}
         self._prefix = prefix
         self._count = 0
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def fork(self) -> "Builder":
         """Return an empty builder that continues this one's names and may use its shared constants."""
-        child = Builder(self._prefix, self.function_opset)
+        child = Builder(self._prefix, self.pools)
         child._count = self._count
         child._shared = dict(self._shared)
         return child
@@ -46,15 +55,16 @@ class Builder:
         self.nodes += child.nodes
         self.initializers += child.initializers
         self.sparse += child.sparse
-        self.functions |= child.functions
+        self.pending |= child.pending
         self._count = child._count
         self._shared = child._shared
 
     @property
     def bytes(self) -> int:
-        """Serialized bytes that the collected messages add to a graph."""
+        """Serialized bytes that the collected messages add to a graph, and pending tensors about."""
         sizes = [message.ByteSize() for message in (*self.nodes, *self.initializers, *self.sparse)]
-        return sum(1 + max(1, (size.bit_length() + 6) // 7) + size for size in sizes)
+        later = sum(item.bytes for item in self.pending.values())
+        return later + sum(1 + max(1, (size.bit_length() + 6) // 7) + size for size in sizes)
 
     def fresh(self) -> str:
         """Return a value name that is not used yet."""
@@ -70,7 +80,7 @@ class Builder:
     def tensor(self, array: np.ndarray, name: str = "") -> str:
         """Add an initializer and return its name."""
         name = name or self.fresh()
-        self.initializers.append(numpy_helper.from_array(array, name))
+        self.initializers.append(make_tensor(array, name))
         return name
 
     def constant(self, array: np.ndarray) -> str:
@@ -84,17 +94,31 @@ class Builder:
         """Return the name of a shared int64 vector, as shapes and slice ends are written."""
         return self.constant(np.array(values, np.int64))
 
-    def node(
-        self, op: str, inputs: Sequence[str], attributes: Attributes | None = None, output: str = "", domain: str = ""
-    ) -> str:
+    def node(self, op: str, inputs: Sequence[str], attributes: Attributes | None = None, output: str = "") -> str:
         """Add a node with one output and return that output's name."""
         output = output or self.fresh()
-        self.nodes.append(make_node(op, inputs, [output], attributes, domain=domain))
+        self.nodes.append(make_node(op, inputs, [output], attributes))
         return output
+
+    def divide(self, op: str, inputs: Sequence[str], count: int, attributes: Attributes | None = None) -> list[str]:
+        """Add a node with ``count`` outputs and return their names."""
+        outputs = [self.fresh() for _ in range(count)]
+        self.nodes.append(make_node(op, inputs, outputs, attributes))
+        return outputs
 
     def cast(self, value: str, to: int, output: str = "") -> str:
         """Add a Cast to element type ``to``."""
         return self.node("Cast", [value], {"to": to}, output)
+
+
+def make_tensor(array: np.ndarray, name: str) -> onnx.TensorProto:
+    """Return an initializer: a few integers by the bytes that their values need, where those are fewer."""
+    plain = numpy_helper.from_array(array, name)
+    if plain.data_type not in _VARINTS or array.size > _FEW:
+        return plain
+    short = onnx.TensorProto(data_type=plain.data_type, dims=plain.dims, name=name)
+    getattr(short, _VARINTS[plain.data_type]).extend(array.reshape(-1).tolist())
+    return short if short.ByteSize() < plain.ByteSize() else plain
 
 
 def make_node(

@@ -1,7 +1,7 @@
 """The export in progress: what replaces what in the original graph."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -41,6 +41,7 @@ class Draft:
         edited: what stands in the place of an original node, by the node's first output.
         after: nodes that follow an original node, by the node's first output.
         stored: by tensor name, for the report.
+        pending: the constant that a pending value is part of, by the value's name.
     """
 
     module: OnnxModule
@@ -52,6 +53,7 @@ class Draft:
     edited: dict[str, onnx.NodeProto] = field(default_factory=dict)
     after: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
     stored: dict[str, StoredTensor] = field(default_factory=dict)
+    pending: dict[str, str] = field(default_factory=dict)
     _protos: dict[str, onnx.NodeProto] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,9 +62,17 @@ class Draft:
 
     def adopt(self, name: str, encoding: str, kernel: str, child: Builder) -> None:
         """Take over what a fork of the builder stores in place of constant ``name``."""
-        self.stored[name] = StoredTensor(encoding, kernel, child.bytes)
+        settled = child.bytes - sum(item.bytes for item in child.pending.values())
+        self.stored[name] = StoredTensor(encoding, kernel, settled)
+        self.pending |= dict.fromkeys(child.pending, name)
         self.replaced.add(name)
         self.builder.absorb(child)
+
+    def settle(self, taken: Mapping[str, float]) -> None:
+        """Count what pending values took in the end, by their names, as bytes of their constants."""
+        for value, name in self.pending.items():
+            entry = self.stored[name]
+            self.stored[name] = replace(entry, bytes=entry.bytes + round(taken[value]))
 
     def edit(self, node: Node) -> onnx.NodeProto:
         """Return the node as it will be written, to be changed in place."""

@@ -1,7 +1,6 @@
 """The float kernel: a compressed weight is decoded to float32 at load, its nodes stay as they are."""
 
 import numpy as np
-from onnx import TensorProto
 
 from toolchain.export.builder import Builder
 from toolchain.export.draft import Draft, add_scale
@@ -56,7 +55,6 @@ def store_values(
 def _store_levels(builder: Builder, levels: np.ndarray, scale: np.ndarray, name: str, opset: int) -> str:
     """Add ``levels * scale``. DequantizeLinear would not do: a session that may fuse it does not fold it."""
     value = builder.fresh()
-    encoding = encode_smallest(builder, Content(levels), value, opset)
-    value = builder.cast(value, TensorProto.FLOAT)
+    encoding = encode_smallest(builder, Content(levels, floats=True), value, opset)
     builder.node("Mul", [value, add_scale(builder, scale)], output=name)
     return encoding

@@ -10,19 +10,16 @@ from onnx import helper, numpy_helper
 from toolchain.export.activations import add_activations
 from toolchain.export.builder import Builder, free_prefix
 from toolchain.export.draft import Draft, StoredTensor, is_half
-from toolchain.export.encodings import shared
+from toolchain.export.encodings import encode_pending
 from toolchain.export.kernels import KERNELS, check_kernels
 from toolchain.export.opset import raise_opset
 from toolchain.export.weights import is_changed, weight_array
 from toolchain.graph import IR_FREE_INITIALIZERS, Graph
 from toolchain.module import OnnxModule
 
-# The first IR versions in which sparse initializers exist, and functions.
+# The first IR version in which sparse initializers exist.
 IR_SPARSE = 5
-IR_FUNCTIONS = 8
 
-# A model-local function takes about 900 bytes, and a tensor that uses it some 500 bytes less.
-FUNCTION_PAYS = 2
 # A Cast takes about 24 bytes.
 HALF_PAYS = 16
 
@@ -60,13 +57,14 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
         return WrittenModel(proto, {})
     chosen = {node.outputs[0]: kernels.get(node.name, "float") for node in original.walk()}
     graph = raise_opset(original, max(KERNELS[name].opset for name in chosen.values())) if module.formats else original
-    draft = Draft(module, graph, Builder(free_prefix(_names(graph)), _function_opset(module, graph)))
+    draft = Draft(module, graph, Builder(free_prefix(_names(graph)), pools=True))
     for node in graph.walk():
         KERNELS[chosen.get(node.outputs[0], "float")].lower(draft, node)
     for name in changed:
         if name not in draft.stored:  # int8 kernels have stored their biases
             _store_plain(draft, name)
     add_activations(draft, chosen)
+    draft.settle(encode_pending(draft.builder, graph.opset))
     return WrittenModel(_assemble(draft), draft.stored)
 
 
@@ -80,15 +78,6 @@ def _store_plain(draft: Draft, name: str) -> None:
         return
     draft.values[name] = array
     draft.stored[name] = StoredTensor("dense", "float", array.nbytes)
-
-
-def _function_opset(module: OnnxModule, graph: Graph) -> int:
-    """Return the opset of model-local functions, 0 where they would not pay or raise the file's IR version."""
-    pruned = [name for name, found in module.formats.items() if found.mask is not None and found.grid is not None]
-    domains = {entry.domain for entry in graph.proto.opset_import}
-    if len(pruned) < FUNCTION_PAYS or graph.proto.ir_version < IR_FUNCTIONS or shared.DOMAIN in domains:
-        return 0
-    return graph.opset
 
 
 def _names(graph: Graph) -> set[str]:
@@ -120,7 +109,6 @@ def _assemble(draft: Draft) -> onnx.ModelProto:
     proto.ir_version = max(proto.ir_version, needed)
     if draft.module.graph.proto.ir_version < IR_FREE_INITIALIZERS <= proto.ir_version:
         _take_initializers_from_inputs(graph)
-    proto.functions.extend(builder.functions.values())
     domains = {entry.domain for entry in proto.opset_import} | {"", "ai.onnx"}
     used = {node.domain for node in graph.node} - domains
     proto.opset_import.extend(helper.make_opsetid(name, 1) for name in sorted(used))

@@ -1,15 +1,20 @@
 """Encodings: how a tensor is stored in the file, each able to rebuild it bit for bit when a session loads."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+
+from onnx import TensorProto
 
 from toolchain.errors import ExportError
 from toolchain.export.builder import Builder
-from toolchain.export.encodings import codes, dense, positions, shared, sparse, trimmed
+from toolchain.export.encodings import codes, dense, pool, positions, sparse, trimmed
 from toolchain.export.encodings.content import Content
 
-__all__ = ["ENCODINGS", "Content", "Encoding", "encode_smallest"]
+__all__ = ["ENCODINGS", "Content", "Encoding", "encode_pending", "encode_smallest"]
+
+# Elements of all tensors that are decoded together: it bounds the memory that this takes at load.
+_TOGETHER = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,12 @@ class Encoding:
 
 
 def _encode_trimmed(builder: Builder, content: Content, output: str) -> bool:
-    opset = max(trimmed.OPSET, builder.function_opset)
-    return trimmed.encode(builder, content, output, partial(encode_smallest, opset=opset))
+    return trimmed.encode(builder, content, output, partial(encode_smallest, opset=trimmed.OPSET))
 
 
 # Smallest first in the usual case; of equal sizes the earlier wins.
 ENCODINGS = (
     Encoding("packed", positions.encode, opset=11),
-    Encoding("packed", shared.encode, opset=13),
     Encoding("packed", _encode_trimmed, opset=trimmed.OPSET),
     Encoding("packed", codes.encode, opset=11, least_bits=1),
     Encoding("sparse_initializer", sparse.encode, opset=7),
@@ -48,11 +51,29 @@ ENCODINGS = (
 def encode_smallest(builder: Builder, content: Content, output: str, opset: int) -> str:
     """Add ``content`` under the name ``output`` by the encoding that takes the fewest bytes, and return its name.
 
+    Where the builder has a pool, a small tensor may be left pending until ``encode_pending``.
+
     Raises:
         ExportError: the element type is none of float32, int8 and uint8.
     """
     if content.array.dtype.name not in ("float32", "int8", "uint8"):
         raise ExportError(f"{output}: a {content.array.dtype} tensor cannot be encoded, only float32, int8 and uint8")
+    child, name = _encode_alone(builder, content, output, opset)
+    pooled = pool.prepare(content) if builder.pools and opset >= pool.OPSET else None
+    if pooled is not None and pooled.bytes < child.bytes:
+        builder.pending[output] = pooled
+        return "packed"
+    builder.absorb(child)
+    return name
+
+
+def _encode_alone(builder: Builder, content: Content, output: str, opset: int) -> tuple[Builder, str]:
+    """Return a fork of the builder with the content in the smallest encoding, and the encoding's name."""
+    if content.floats and content.array.itemsize == 1:
+        value = builder.fresh()
+        child, name = _encode_alone(builder, replace(content, floats=False), value, opset)
+        child.cast(value, TensorProto.FLOAT, output)
+        return child, name
     best: tuple[Builder, str] | None = None
     for encoding in ENCODINGS:
         if encoding.opset > opset:
@@ -64,5 +85,41 @@ def encode_smallest(builder: Builder, content: Content, output: str, opset: int)
             best = child, encoding.name
     if best is None:
         raise ExportError(f"{output}: no encoding can hold a {content.array.dtype} tensor")
-    builder.absorb(best[0])
-    return best[1]
+    return best
+
+
+def encode_pending(builder: Builder, opset: int) -> dict[str, float]:
+    """Add all tensors that were left pending, before everything else, together where that is smaller.
+
+    Returns:
+        The bytes that each takes, by the name of its value; those of what several share in proportion.
+    """
+    pending, builder.pending = builder.pending, {}
+    nodes, builder.nodes = builder.nodes, []
+    taken: dict[str, float] = {}
+    for group in _groups(pending):
+        together, alone = builder.fork(), builder.fork()
+        together.pools = alone.pools = False
+        pool.encode(together, group, opset)
+        for name, item in group.items():
+            encode_smallest(alone, item.content, name, opset)
+        best = min(together, alone, key=lambda child: child.bytes)
+        builder.absorb(best)
+        whole = sum(item.bytes for item in group.values())
+        taken |= {name: best.bytes * item.bytes / whole for name, item in group.items()}
+    builder.nodes += nodes
+    return taken
+
+
+def _groups(pending: dict[str, pool.Pooled]) -> list[dict[str, pool.Pooled]]:
+    """Return what is decoded together: tensors of one key, and not too many elements."""
+    found: list[dict[str, pool.Pooled]] = []
+    latest: dict[tuple[object, ...], tuple[dict[str, pool.Pooled], int]] = {}
+    for name, item in pending.items():
+        group, elements = latest.get(item.key, ({}, _TOGETHER))
+        if elements + item.content.array.size > _TOGETHER:
+            group, elements = {}, 0
+            found.append(group)
+        group[name] = item
+        latest[item.key] = group, elements + item.content.array.size
+    return found

@@ -12,10 +12,12 @@ class Content:
     Attributes:
         array: float32, int8 or uint8.
         background: the value that is everywhere but at the kept positions, 0 or a zero point.
+        floats: whether int8 or uint8 values are wanted as float32.
     """
 
     array: np.ndarray
     background: int = 0
+    floats: bool = False
 
     @property
     def fill(self) -> np.ndarray:

@@ -37,7 +37,7 @@ def encode(builder: Builder, content: Content, output: str) -> bool:
         other = np.ascontiguousarray(array.transpose(turned)).reshape(-1)
         other_index = np.flatnonzero(other != content.background)
         other_parameter, other_size = best_parameter(other_index, array.size)
-        if other_size + max(_TRANSPOSE_BYTES, size // 64) < size:
+        if other_size + max(TRANSPOSE_BYTES, size // 64) < size:
             value = _flat(builder, content, other[other_index], other_index, other_parameter)
             value = builder.node("Reshape", [value, builder.ints([array.shape[axis] for axis in turned])])
             builder.node("Transpose", [value], {"perm": [axes[-1], *axes[:-1]]}, output)
@@ -49,7 +49,7 @@ def encode(builder: Builder, content: Content, output: str) -> bool:
 
 # What storing the transposed tensor costs: one node, and a shape that other tensors do not share. Of a large tensor it
 # must save a 64th, since it is turned at every load.
-_TRANSPOSE_BYTES = 48
+TRANSPOSE_BYTES = 48
 
 
 def best_parameter(index: np.ndarray, size: int) -> tuple[int, int]:
@@ -74,30 +74,52 @@ def split_gaps(index: np.ndarray, parameter: int) -> tuple[np.ndarray, np.ndarra
     return stream, np.concatenate([[2**parameter - 1], below & (2**parameter - 1)])
 
 
-def _flat(builder: Builder, content: Content, kept: np.ndarray, index: np.ndarray, parameter: int) -> str:
-    """Add nodes that rebuild the flat tensor whose elements ``index`` hold ``kept``."""
-    size = content.array.size
+def steps(index: np.ndarray, parameter: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``split_gaps``, and for parameter 0 a step for each of ``size`` elements."""
     stream, low = split_gaps(index, parameter)
     if parameter == 0:
         stream = np.concatenate([stream, np.zeros(size - stream.size, np.uint8)])
-    step = bits.decode(builder, bits.encode(stream, 1), 1)
-    if stream.size % 8:
-        step = builder.node("Slice", [step, builder.ints([0]), builder.ints([stream.size])])
-    # 1, 2, 3, ... at the steps that write a value; 0, the background's place in the tables, at the others
-    axis = builder.constant(np.array(0, np.int64))
-    number = builder.node("CumSum", [step, axis])
-    number = builder.node("Mul", [number, step])
-    values = builder.node("Gather", [_table(builder, content, kept), number])
-    if parameter == 0:
-        return values
+    return stream, low
+
+
+def number_kept(builder: Builder, step: str) -> str:
+    """Add nodes that make 1, 2, 3, ... of the steps that write a value; 0, the background's place, of the others."""
+    number = builder.node("CumSum", [step, builder.constant(np.array(0, np.int64))])
+    return builder.node("Mul", [number, step])
+
+
+def scatter(builder: Builder, content: Content, size: int, decoded: tuple[str, str, str]) -> str:
+    """Add nodes that put values where they belong among ``size`` elements of background.
+
+    Args:
+        builder: takes the nodes.
+        content: whose background it is.
+        size: of the vector.
+        decoded: the values of all steps, the numbers of what is kept, and the low parts of the gaps, int32.
+    """
+    values, number, low = decoded
     one = builder.constant(np.array(1, np.int32))
-    forward = builder.node("Add", [bits.decode(builder, bits.encode(low, parameter), parameter), one])
-    forward = builder.node("Gather", [forward, number])
-    position = builder.node("CumSum", [forward, axis])
+    forward = builder.node("Gather", [builder.node("Add", [low, one]), number])
+    position = builder.node("CumSum", [forward, builder.constant(np.array(0, np.int64))])
     position = builder.node("Sub", [position, one])
     fill = numpy_helper.from_array(content.fill)
     empty = builder.node("ConstantOfShape", [builder.ints([size])], {"value": fill})
     return builder.node("ScatterElements", [empty, position, values])
+
+
+def _flat(builder: Builder, content: Content, kept: np.ndarray, index: np.ndarray, parameter: int) -> str:
+    """Add nodes that rebuild the flat tensor whose elements ``index`` hold ``kept``."""
+    size = content.array.size
+    stream, low = steps(index, parameter, size)
+    step = bits.decode(builder, bits.encode(stream, 1), 1)
+    if stream.size % 8:
+        step = builder.node("Slice", [step, builder.ints([0]), builder.ints([stream.size])])
+    number = number_kept(builder, step)
+    values = builder.node("Gather", [_table(builder, content, kept), number])
+    if parameter == 0:
+        return values
+    low_parts = bits.decode(builder, bits.encode(low, parameter), parameter)
+    return scatter(builder, content, size, (values, number, low_parts))
 
 
 def _table(builder: Builder, content: Content, kept: np.ndarray) -> str:

@@ -1,0 +1,90 @@
+"""Tensors that are decoded together come back bit for bit, and take fewer bytes than each by itself."""
+
+import numpy as np
+import pytest
+from encoding_cases import LEVELS, contents, decoded, same
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toolchain.export.builder import Builder
+from toolchain.export.encodings import Content, encode_pending, encode_smallest, pool
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tensors=st.lists(contents(), min_size=1, max_size=6),
+    floats=st.booleans(),
+    opset=st.sampled_from([11, 13, 17, 21]),
+)
+def test_whatever_is_left_pending_comes_back_bit_for_bit(tensors, floats, opset):
+    builder = Builder("_", pools=True)
+    wanted = {f"out{number}": item for number, item in enumerate(tensors)}
+    for name, item in wanted.items():
+        whole = item.array.dtype != np.float32 and floats
+        encode_smallest(builder, Content(item.array, item.background, floats=whole), name, opset)
+    taken = encode_pending(builder, opset)
+    assert taken.keys() <= wanted.keys()
+    assert not builder.pending
+    for item, value in zip(wanted.values(), decoded(builder, list(wanted), opset), strict=True):
+        expected = item.array.astype(np.float32) if floats else item.array
+        assert same(value, expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(tensors=st.lists(contents(), min_size=1, max_size=5), opset=st.sampled_from([11, 13, 21]))
+def test_tensors_of_one_key_round_trip_together(tensors, opset):
+    prepared = {f"out{number}": pool.prepare(item) for number, item in enumerate(tensors)}
+    groups: dict[object, dict[str, pool.Pooled]] = {}
+    for name, item in prepared.items():
+        if item is not None:
+            groups.setdefault(item.key, {})[name] = item
+    builder = Builder("_")
+    for group in groups.values():
+        pool.encode(builder, group, opset)
+    names = [name for group in groups.values() for name in group]
+    if names:
+        for name, value in zip(names, decoded(builder, names, opset), strict=True):
+            assert same(value, prepared[name].content.array)
+
+
+@pytest.mark.parametrize("position", [0, 77, 99])
+def test_single_kept_values_round_trip_together(position):
+    array = np.zeros((10, 10), np.int8)
+    array.flat[position] = -3
+    other = np.zeros((300, 40), np.int8)
+    other.flat[[5, 11_999]] = 3, 4
+    builder = Builder("_")
+    pool.encode(builder, {"a": pool.prepare(Content(array)), "b": pool.prepare(Content(other))}, 17)
+    assert [same(*pair) for pair in zip(decoded(builder, ["a", "b"], 17), (array, other), strict=True)] == [True, True]
+
+
+def test_what_has_one_value_or_too_many_levels_or_elements_is_not_pooled():
+    for array in (np.zeros((4, 4), np.int8), np.full((3, 2), 5, np.uint8), np.array([1], np.int8)):
+        assert pool.prepare(Content(array)) is None
+    every = np.random.default_rng(0).permutation(np.arange(256, dtype=np.uint8)).reshape(16, 16)
+    assert pool.prepare(Content(every)) is None
+    assert pool.prepare(Content(np.eye(1025, 1024, dtype=np.int8))) is None
+
+
+def test_twenty_small_tensors_take_a_fraction_of_the_decode_nodes():
+    rng = np.random.default_rng(0)
+    arrays = [np.where(rng.random((16, 16, 3, 3)) < 0.1, rng.choice(LEVELS[1], (16, 16, 3, 3)), 0) for _ in range(20)]
+    together, alone = Builder("_", pools=True), Builder("_")
+    for builder in (together, alone):
+        for number, array in enumerate(arrays):
+            encode_smallest(builder, Content(array.astype(np.int8)), f"out{number}", 17)
+    expected = together.bytes
+    taken = encode_pending(together, 17)
+    assert len(taken) == 20
+    assert sum(taken.values()) == pytest.approx(together.bytes)
+    assert together.bytes < 0.6 * alone.bytes
+    assert together.bytes == pytest.approx(expected + 700, rel=0.05)  # the decoder
+
+
+def test_one_tensor_alone_is_stored_as_without_a_pool():
+    array = np.where(np.random.default_rng(0).random((40, 50)) < 0.1, 1, 0).astype(np.int8)
+    pooled, alone = Builder("_", pools=True), Builder("_")
+    for builder in (pooled, alone):
+        encode_smallest(builder, Content(array), "out", 17)
+    encode_pending(pooled, 17)
+    assert pooled.bytes == alone.bytes

@@ -1,0 +1,234 @@
+"""Many small tensors in one bit vector, decoded once for all of them: a small network is mostly decode nodes else.
+
+Tensors whose values are of one width lie one after the other. Of *sparse* ones the bit vector holds the steps and low
+bits of ``positions``, for each Rice parameter that is used, and the codes of what is kept; of *dense* ones the codes of
+all elements. Every further parameter takes a few nodes more, so how many there are is chosen by bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from onnx import TensorProto
+
+from toolchain.export.builder import Builder
+from toolchain.export.encodings import levels, positions
+from toolchain.export.encodings.content import Content
+
+OPSET = 11
+
+# Elements of a tensor above which a few hundred bytes do not matter.
+LARGEST = 1 << 20
+
+# Rice parameters; the bytes that another one in the same bit vector takes in nodes; how many are tried together.
+_PARAMETERS = tuple(range(9))
+_PARAMETER_BYTES = (60, *[260] * 8)
+_MOST_PARAMETERS = 3
+# What is left to do for each tensor: a Reshape, its shape, and an entry of Split.
+_TENSOR_BYTES = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Pooled:
+    """One tensor, in the order in which it takes the fewest bits.
+
+    Attributes:
+        content: int8 or uint8 and of at most 128 levels, or float32.
+        turned: whether the first dimension is stored last.
+        index: where, in the stored order, it is not the background; None for a dense tensor.
+        kept: the values that have a code.
+        bits: of the positions, by Rice parameter; empty for a dense tensor.
+    """
+
+    content: Content
+    turned: bool
+    index: np.ndarray | None
+    kept: np.ndarray
+    bits: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        """Bits per kept value."""
+        return 32 if self.kept.dtype == np.float32 else _width(levels.find_levels(self.kept).size)
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in the pool, the decoder excluded."""
+        extra = positions.TRANSPOSE_BYTES if self.turned else 0
+        return _TENSOR_BYTES + extra + (min(self.bits, default=0) + self.width * self.kept.size + 7) // 8
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tensors that are decoded together have in common."""
+        content = self.content
+        return content.array.dtype.name, content.background, content.floats, self.index is None, self.width
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The dimensions in the stored order."""
+        shape = self.content.array.shape
+        return (*shape[1:], shape[0]) if self.turned else shape
+
+
+def prepare(content: Content) -> Pooled | None:
+    """Return how a tensor would be stored in a pool; None where it is large, constant, or has too many levels."""
+    array = content.array
+    if not 1 < array.size <= LARGEST:
+        return None
+    orders = [_sparse(content, turned) for turned in ((False, True) if array.ndim > 1 else (False,))]
+    found = [item for item in orders if item is not None]
+    if array.dtype != np.float32:
+        count = levels.find_levels(array.reshape(-1)).size
+        if not 1 < count <= 128:
+            return None
+        found.append(Pooled(content, False, None, array.reshape(-1), ()))
+    return min(found, key=lambda item: item.bytes, default=None)
+
+
+def _sparse(content: Content, turned: bool) -> Pooled | None:
+    flat = np.ascontiguousarray(np.moveaxis(content.array, 0, -1) if turned else content.array).reshape(-1)
+    index = np.flatnonzero(flat != content.background)
+    if not index.size:
+        return None
+    below = np.diff(index, prepend=-1) - 1
+    bits = [index.size * (1 + parameter) + int((below >> parameter).sum()) for parameter in _PARAMETERS]
+    return Pooled(content, turned, index, flat[index], (flat.size, *bits[1:]))
+
+
+def _width(count: int) -> int:
+    return max(1, (count - 1).bit_length())
+
+
+def encode(builder: Builder, pooled: Mapping[str, Pooled], opset: int) -> None:
+    """Add what rebuilds tensors, all of one key, under the names that they have in ``pooled``."""
+    first = next(iter(pooled.values()))
+    groups = {-1: list(pooled)} if first.index is None else _choose_parameters(pooled)
+    order = {name: pooled[name] for names in groups.values() for name in names}
+    kept = np.concatenate([item.kept for item in order.values()])
+    if first.index is None:
+        values = _values(builder, kept, *_unpack(builder, _codes(kept), opset))
+    else:
+        values = _encode_sparse(builder, groups, order, kept, opset)
+    if first.content.floats:
+        values = builder.cast(values, TensorProto.FLOAT)
+    flats = _split(builder, values, [item.content.array.size for item in order.values()], opset)
+    for (name, item), flat in zip(order.items(), flats, strict=True):
+        shape = builder.ints(item.shape)
+        if item.turned:
+            axes = range(len(item.shape))
+            stored = builder.node("Reshape", [flat, shape])
+            builder.node("Transpose", [stored], {"perm": [axes[-1], *axes[:-1]]}, name)
+        else:
+            builder.node("Reshape", [flat, shape], output=name)
+
+
+def _choose_parameters(pooled: Mapping[str, Pooled]) -> dict[int, list[str]]:
+    """Return which tensors are stored by which Rice parameter, the fewest bytes in all."""
+    bits = np.array([item.bits for item in pooled.values()])
+
+    def cost(chosen: tuple[int, ...]) -> float:
+        return float(bits[:, chosen].min(1).sum()) / 8 + sum(_PARAMETER_BYTES[parameter] for parameter in chosen)
+
+    every = [item for count in range(1, _MOST_PARAMETERS + 1) for item in combinations(_PARAMETERS, count)]
+    best = min(every, key=cost)
+    groups: dict[int, list[str]] = {}
+    for name, place in zip(pooled, bits[:, best].argmin(1), strict=True):
+        groups.setdefault(best[place], []).append(name)
+    return groups
+
+
+def _encode_sparse(
+    builder: Builder, groups: Mapping[int, Sequence[str]], order: Mapping[str, Pooled], kept: np.ndarray, opset: int
+) -> str:
+    """Add nodes that make one vector of all tensors, in the given order."""
+    content = next(iter(order.values())).content
+    sizes = [sum(order[name].content.array.size for name in names) for names in groups.values()]
+    gaps = [
+        positions.steps(_joined_index([order[name] for name in names]), parameter, size)
+        for (parameter, names), size in zip(groups.items(), sizes, strict=True)
+    ]
+    counts = [stream.size for stream, _ in gaps]
+    fields = [np.concatenate([stream for stream, _ in gaps])]
+    fields += [_bits(low, parameter) for parameter, (_, low) in zip(groups, gaps, strict=True) if parameter]
+    stream, *others = _unpack(builder, [*fields, *_codes(kept)], opset)
+    lows = iter(others)
+    step = builder.cast(stream, TensorProto.INT32)
+    number = positions.number_kept(builder, step)
+    steps = _split(builder, step, counts, opset)
+    numbers = (
+        [number]
+        if len(groups) == 1
+        else [
+            positions.number_kept(builder, part) if parameter else ""
+            for parameter, part in zip(groups, steps, strict=True)
+        ]
+    )
+    low_parts = [
+        _weigh(builder, next(lows), low.size, parameter) if parameter else ""
+        for parameter, (_, low) in zip(groups, gaps, strict=True)
+    ]
+    kept_values = _values(builder, kept, *lows)
+    table = builder.node("Concat", [builder.constant(content.fill), kept_values], {"axis": 0})
+    values = _split(builder, builder.node("Gather", [table, number]), counts, opset)
+    flats = [
+        positions.scatter(builder, content, size, decoded) if decoded[2] else decoded[0]
+        for size, decoded in zip(sizes, zip(values, numbers, low_parts, strict=True), strict=True)
+    ]
+    return flats[0] if len(flats) == 1 else builder.node("Concat", flats, {"axis": 0})
+
+
+def _joined_index(tensors: Sequence[Pooled]) -> np.ndarray:
+    """Return the kept positions of some sparse tensors that lie one after the other."""
+    starts = np.cumsum([0, *(item.content.array.size for item in tensors[:-1])])
+    return np.concatenate(
+        [start + item.index for start, item in zip(starts, tensors, strict=True) if item.index is not None]
+    )
+
+
+def _codes(kept: np.ndarray) -> list[np.ndarray]:
+    """Return the bits of the codes of the kept values, or nothing where those are float32."""
+    if kept.dtype == np.float32:
+        return []
+    found = levels.find_levels(kept)
+    return [_bits(levels.find_codes(kept, found), _width(found.size))]
+
+
+def _values(builder: Builder, kept: np.ndarray, codes: str = "") -> str:
+    """Add what makes the kept values of the bits of their codes."""
+    if not codes:
+        return builder.tensor(kept)
+    found = levels.find_levels(kept)
+    return builder.node("Gather", [builder.constant(found), _weigh(builder, codes, kept.size, _width(found.size))])
+
+
+def _bits(values: np.ndarray, width: int) -> np.ndarray:
+    """Return ``width`` bits per value, lowest first: uint8 0 or 1."""
+    return np.unpackbits(values.astype(np.uint8).reshape(-1, 1), axis=1, count=width, bitorder="little").reshape(-1)
+
+
+def _unpack(builder: Builder, fields: Sequence[np.ndarray], opset: int) -> list[str]:
+    """Add nodes that unpack fields of bits: uint8 0 or 1 each."""
+    bits = np.concatenate(fields)
+    packed_bytes = (bits.size + 7) // 8
+    packed = builder.tensor(np.packbits(bits, bitorder="little").reshape(-1, 1))
+    value = builder.node("BitShift", [packed, builder.constant(np.arange(8, dtype=np.uint8))], {"direction": "RIGHT"})
+    value = builder.node("Mod", [value, builder.constant(np.array(2, np.uint8))])
+    value = builder.node("Reshape", [value, builder.ints([8 * packed_bytes])])
+    rest = -bits.size % 8
+    return _split(builder, value, [*(field.size for field in fields), *([rest] if rest else [])], opset)[: len(fields)]
+
+
+def _split(builder: Builder, value: str, sizes: Sequence[int], opset: int) -> list[str]:
+    """Add a node that divides a vector, where there is something to divide."""
+    if len(sizes) == 1:
+        return [value]
+    if opset < 13:  # the sizes were an attribute
+        return builder.divide("Split", [value], len(sizes), {"split": list(sizes)})
+    return builder.divide("Split", [value, builder.ints(sizes)], len(sizes))
+
+
+def _weigh(builder: Builder, bits: str, count: int, width: int) -> str:
+    """Add nodes that make ``count`` integers of ``width`` bits each: int32."""
+    bits = builder.node("Reshape", [bits, builder.ints([count, width])])  # takes fewer bytes than -1
+    return builder.node("MatMulInteger", [bits, builder.constant(2 ** np.arange(width, dtype=np.uint8))])
