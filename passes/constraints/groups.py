@@ -5,6 +5,7 @@ the layer. Which outputs share a group is part of the choice: outputs that need 
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from passes.constraints.blocks import layout_of
 from passes.constraints.scores import Target
 from passes.constraints.stacks import from_stack, to_stack
 from passes.constraints.units import Units, keep_units
+from toolchain.graph.layout import Layout
 from toolchain.grouping import find_groups
 from toolchain.structures import Structure, group_count
 
@@ -33,18 +35,48 @@ def keep_groups(targets: Sequence[Target], kept: int, structure: Structure) -> l
 def _cut(target: Target, density: float, multiple: int) -> Units:
     """Return the tensor cut into steps of equally many channels for every group, the best first."""
     layout = layout_of(target)
-    _, outputs, inputs, positions = layout.stack
-    energy = to_stack(target.energy, layout)[0].sum(2).contiguous()
-    count, step = group_count(layout), min(multiple, inputs)
+    inputs, count = layout.stack[2], group_count(layout)
+    step = min(multiple, inputs)
+    energy = _by_channel(target.energy, layout)
     group = assign_groups(energy, count, max(step, round(inputs * density / step) * step))
-    sums = energy.new_zeros(count, inputs).index_add_(0, group, energy)
-    order = sums.argsort(dim=1, descending=True, stable=True)
+    channels = _cut_channels(target, group)
+    order = channels.energies.view(count, inputs).argsort(dim=1, descending=True, stable=True)
     ranks = torch.empty_like(order).scatter_(1, order, torch.arange(inputs, device=order.device).expand_as(order))
-    channel = group[:, None] * inputs + torch.arange(inputs, device=group.device)
-    shape = (1, outputs, inputs, positions)
-    steps = from_stack((ranks // step)[group][None, :, :, None].expand(shape), layout)
-    channels = from_stack(channel[None, :, :, None].expand(shape), layout)
-    return Units(target, steps, -(-inputs // step), Units(target, channels, count * inputs))
+    steps = ranks.flatten() // step
+    empty = channels.energies.new_zeros(-(-inputs // step))
+    return Units(
+        target,
+        empty.index_add(0, steps, channels.energies),
+        empty.index_add(0, steps, channels.sizes),
+        lambda chosen: channels.spread(chosen[steps]),
+        lambda rest: _cut_channels(rest, group),
+    )
+
+
+def _cut_channels(target: Target, group: Tensor) -> Units:
+    """Return the tensor cut into the channels of every group."""
+    layout = layout_of(target)
+    count = int(group.max()) + 1
+    energies = _by_group(_by_channel(target.energy, layout), group, count)
+    sizes = _by_group(_by_channel(target.alive, layout), group, count)
+    return Units(target, energies.flatten(), sizes.flatten(), partial(_spread, group=group, layout=layout))
+
+
+def _by_channel(values: Tensor, layout: Layout) -> Tensor:
+    """Return the sums over the kernel's positions: ``[outputs, inputs]``."""
+    stack = to_stack(values, layout)[0]
+    return stack[:, :, 0] if stack.shape[2] == 1 else stack.sum(2)
+
+
+def _by_group(values: Tensor, group: Tensor, count: int) -> Tensor:
+    """Return the sums over the outputs of every group, float64: ``[count, inputs]``."""
+    return torch.stack([values[group == index].sum(0, dtype=torch.float64) for index in range(count)])
+
+
+def _spread(chosen: Tensor, group: Tensor, layout: Layout) -> Tensor:
+    """Return the channels that are chosen for every group, bool ``[count * inputs]``, as a mask of the tensor."""
+    rows = chosen.view(-1, layout.stack[2])[group]
+    return from_stack(rows[None, :, :, None].expand(layout.stack), layout)
 
 
 def assign_groups(energy: Tensor, count: int, kept: int) -> Tensor:

@@ -20,6 +20,7 @@ class Target:
             that no layer vanishes.
         relative_units: the same for units of several weights.
         layout: what its dimensions are; None where nobody asks.
+        cost: of keeping a weight, in any unit, by which its score is divided when tensors are compared.
     """
 
     energy: Tensor
@@ -27,6 +28,7 @@ class Target:
     relative: bool
     relative_units: bool
     layout: Layout | None = None
+    cost: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def _squared(weight: Tensor, _curvature: Tensor | None) -> Tensor:
 
 
 def _curved(weight: Tensor, curvature: Tensor | None) -> Tensor:
-    return weight.square() if curvature is None else weight.square() * curvature.add(1e-16).sqrt()
+    return weight.square() if curvature is None else curvature.add(1e-16).sqrt_().mul_(weight).mul_(weight)
 
 
 def _normalised(weight: Tensor, _curvature: Tensor | None) -> Tensor:

@@ -43,11 +43,13 @@ class TopK(Constraint):
         budgets: tensors and how much they keep.
         score: a key of ``SCORES``.
         layouts: by tensor name; single weights need none.
+        costs: of keeping a weight, by tensor name, by which scores are divided; 1 where there is none.
     """
 
     budgets: tuple[Budget, ...]
     score: str = "magnitude"
     layouts: Mapping[str, Layout] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def fit(self, weights: Tensors, fixed: Formats, curvature: Tensors) -> dict[str, TensorFormat]:
         """Return formats with masks that keep exactly the budgeted number of weights, or all that earlier passes left.
@@ -66,9 +68,11 @@ class TopK(Constraint):
 
     def _target(self, name: str, weight: Tensor, fixed: Formats, curvature: Tensors) -> Target:
         earlier = fixed.get(name)
-        alive = torch.ones_like(weight, dtype=torch.bool)
+        known, score = curvature.get(name), SCORES[self.score]
+        energy = score.energy(weight, known)
+        alive = torch.ones((), dtype=torch.bool, device=weight.device).expand(weight.shape)  # takes no memory
         if earlier is not None and earlier.mask is not None:
             alive = earlier.mask.to(weight.device)
-        known, score = curvature.get(name), SCORES[self.score]
-        energy = torch.where(alive, score.energy(weight, known), 0.0)
-        return Target(energy, alive, score.relative(known), score.relative_units, self.layouts.get(name))
+            energy.masked_fill_(~alive, 0.0)
+        layout, cost = self.layouts.get(name), self.costs.get(name, 1.0)
+        return Target(energy, alive, score.relative(known), score.relative_units, layout, cost)

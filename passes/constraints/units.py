@@ -1,7 +1,7 @@
 """Sparsity by units: weights that are kept or pruned together, under one count of kept weights for all tensors."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -13,19 +13,22 @@ from passes.constraints.scores import Target, relative
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """A tensor cut into units.
+    """A tensor cut into units. Nothing here is as large as the tensor.
 
     Attributes:
         target: the tensor.
-        numbers: int64, the tensor's shape: the unit of every weight, 0 to ``count`` - 1.
-        count: how many units there are.
-        within: a finer cut, by which the one unit that is kept in part is divided again; None for single weights.
+        energies: float64 ``[count]``: the sum over every unit.
+        sizes: float64 ``[count]``: how many of its weights earlier passes left.
+        spread: returns for bool ``[count]`` a mask of the tensor's shape, True in the units that are True.
+        finer: cuts a target of this shape finer, by which the one unit that is kept in part is divided again; None for
+            single weights.
     """
 
     target: Target
-    numbers: Tensor
-    count: int
-    within: "Units | None" = None
+    energies: Tensor
+    sizes: Tensor
+    spread: Callable[[Tensor], Tensor]
+    finer: "Callable[[Target], Units] | None" = None
 
 
 def keep_units(cuts: Sequence[Units], kept: int) -> list[Tensor]:
@@ -38,10 +41,8 @@ def keep_units(cuts: Sequence[Units], kept: int) -> list[Tensor]:
     Raises:
         ValueError: the count does not suffice for one unit of every tensor.
     """
-    energies = [_sums(cut, cut.target.energy) for cut in cuts]
-    sizes = [_sums(cut, cut.target.alive) for cut in cuts]
-    density = torch.cat([_density(cut, *pair) for cut, *pair in zip(cuts, energies, sizes, strict=True)])
-    every = torch.cat(sizes)
+    density = torch.cat([_density(cut) for cut in cuts])
+    every = torch.cat([cut.sizes for cut in cuts]).to(torch.int64)
     order = density.argsort(descending=True, stable=True)
     total = every[order].cumsum(0)
     if kept <= (int(total[len(cuts) - 2]) if len(cuts) > 1 else 0):
@@ -50,7 +51,7 @@ def keep_units(cuts: Sequence[Units], kept: int) -> list[Tensor]:
     whole = torch.zeros_like(density, dtype=torch.bool)
     whole[order[:place]] = True
     parts = torch.tensor_split(whole, _starts(cuts)[1:])
-    masks = [chosen[cut.numbers] & cut.target.alive for cut, chosen in zip(cuts, parts, strict=True)]
+    masks = [cut.spread(chosen) & cut.target.alive for cut, chosen in zip(cuts, parts, strict=True)]
     left = kept - (int(total[place - 1]) if place else 0)
     if left and place < len(order):
         _keep_part(cuts, masks, int(order[place]), left)
@@ -58,21 +59,15 @@ def keep_units(cuts: Sequence[Units], kept: int) -> list[Tensor]:
 
 
 def _starts(cuts: Sequence[Units]) -> list[int]:
-    return [0, *accumulate(cut.count for cut in cuts[:-1])]
+    return [0, *accumulate(len(cut.sizes) for cut in cuts[:-1])]
 
 
-def _density(cut: Units, energy: Tensor, size: Tensor) -> Tensor:
-    """Return what keeping each unit saves per weight; infinite for the best of the tensor, so that none vanishes."""
-    saved = (relative(energy, size) if cut.target.relative_units else energy) / size.clamp_min(1)
-    saved = torch.where(size > 0, saved, -1.0)
+def _density(cut: Units) -> Tensor:
+    """Return what keeping each unit saves per cost; infinite for the best of the tensor, so that none vanishes."""
+    saved = relative(cut.energies, cut.sizes) if cut.target.relative_units else cut.energies
+    saved = torch.where(cut.sizes > 0, saved / (cut.sizes.clamp_min(1) * cut.target.cost), -1.0)
     saved[saved.argmax()] = torch.inf
     return saved
-
-
-def _sums(cut: Units, values: Tensor) -> Tensor:
-    """Return the sum over every unit, in float64: ``[count]``."""
-    sums = torch.zeros(cut.count, dtype=torch.float64, device=values.device)
-    return sums.index_add_(0, cut.numbers.reshape(-1), values.reshape(-1).to(torch.float64))
 
 
 def _keep_part(cuts: Sequence[Units], masks: list[Tensor], unit: int, left: int) -> None:
@@ -80,14 +75,16 @@ def _keep_part(cuts: Sequence[Units], masks: list[Tensor], unit: int, left: int)
     starts = _starts(cuts)
     index = bisect_right(starts, unit) - 1
     cut = cuts[index]
-    inside = (cut.numbers == unit - starts[index]) & cut.target.alive
-    energy = torch.where(inside, cut.target.energy, 0.0)
-    if cut.within is not None:
-        finer = replace(
-            cut.within, target=replace(cut.within.target, energy=energy, alive=inside, relative_units=False)
-        )
-        masks[index] |= keep_units([finer], left)[0]
+    only = torch.zeros_like(cut.sizes, dtype=torch.bool)
+    only[unit - starts[index]] = True
+    inside = cut.spread(only) & cut.target.alive
+    if cut.finer is not None:
+        energy = torch.where(inside, cut.target.energy, 0.0)
+        rest = replace(cut.target, energy=energy, alive=inside, relative_units=False)
+        masks[index] |= keep_units([cut.finer(rest)], left)[0]
         return
-    best = torch.where(inside, energy, -1.0).flatten().argsort(descending=True, stable=True)[:left]
-    part = torch.zeros(inside.numel(), dtype=torch.bool, device=inside.device).index_fill_(0, best, value=True)
-    masks[index] |= part.view_as(inside)
+    places = inside.reshape(-1).nonzero()[:, 0]
+    best = cut.target.energy.reshape(-1)[places].argsort(descending=True, stable=True)[:left]
+    part = torch.zeros(inside.numel(), dtype=torch.bool, device=inside.device)
+    part[places[best]] = True
+    masks[index] |= part.view(inside.shape)

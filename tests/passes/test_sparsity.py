@@ -1,6 +1,5 @@
 from itertools import combinations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -73,7 +72,7 @@ def test_groups_have_budgets_of_their_own():
 
 def test_fewer_weights_than_tensors_cannot_be_kept():
     with pytest.raises(ValueError, match="cannot keep 1 of 2 weights in 2 tensors"):
-        keep_largest([np.ones(1, np.float32), np.ones(1, np.float32)], 1)
+        keep_largest([torch.ones(1), torch.ones(1)], 1)
 
 
 def test_progressive_targets_tighten_from_the_start_to_exactly_the_target():
@@ -84,3 +83,28 @@ def test_progressive_targets_tighten_from_the_start_to_exactly_the_target():
 
 def test_progressive_targets_start_no_tighter_than_the_target():
     assert progressive((Budget(("w",), 500),), {"w": 1000}, 5.0, 0.0)[0].kept == 500
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 99), st.integers(1, 400), st.sampled_from([1, 3, 2**22]))
+def test_any_number_of_chunks_gives_the_largest_in_the_order_of_their_positions(seed, kept, chunk):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 4, (400,), generator=generator) * torch.rand(1, generator=generator)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("passes.constraints.largest.CHUNK", chunk)
+        mask = keep_largest([scores.view(20, 20)], kept)[0]
+    best = scores.argsort(descending=True, stable=True)[:kept]
+    assert torch.equal(mask.flatten().nonzero()[:, 0], best.sort().values)
+
+
+def test_scores_of_all_magnitudes_are_told_apart():
+    scores = torch.cat([torch.logspace(-44, 38, 999), torch.tensor([0.0, 1e-45, torch.inf])])
+    mask = keep_largest([scores], 500)[0]
+    assert torch.equal(mask.nonzero()[:, 0], scores.argsort(descending=True)[:500].sort().values)
+
+
+def test_a_weight_that_costs_more_to_keep_must_be_worth_more():
+    weights = {"cheap": torch.full((4, 4), 1.0), "dear": torch.full((4, 4), 1.5)}
+    constraint = TopK((Budget(("cheap", "dear"), 17),), costs={"cheap": 1.0, "dear": 3.0})
+    kept = {name: int(found.mask.sum()) for name, found in constraint.fit(weights, {}, {}).items()}
+    assert kept == {"cheap": 16, "dear": 1}
