@@ -12,6 +12,7 @@ from passes.batches import Batches
 from passes.normalization import normalizations, reestimate_normalization
 from passes.objective import Objective, correct
 from passes.snapshot import Snapshot
+from toolchain.augmentation import Augmentation
 from toolchain.checkpoint import State
 from toolchain.module import OnnxModule
 from toolchain.progress import Progress
@@ -70,7 +71,8 @@ class Trainer:
         objective: the loss.
         batch_size: samples per step.
         learning_rate: of Adam, at its peak.
-        augment: whether image batches are shifted by up to one pixel; the teacher sees the same batch.
+        precision: in which training multiplies; weights, their updates and every evaluation are float32 whatever it is.
+        augmentation: how training images are varied; the teacher sees the same ones.
         moves_normalization: whether BatchNormalization trains by batch statistics and is re-estimated; not on synthetic
             inputs, whose statistics are only close to those of the real data that the model's own were taken from.
         rng: draws the order of the batches.
@@ -84,7 +86,8 @@ class Trainer:
     objective: Objective
     batch_size: int
     learning_rate: float
-    augment: bool
+    precision: torch.dtype
+    augmentation: Augmentation
     moves_normalization: bool
     rng: np.random.Generator
     progress: Progress
@@ -100,7 +103,7 @@ class Trainer:
         """Return training batches for ever, every sample at most once per epoch."""
         portion = self.portion or 1
         size = max(portion, min(self.batch_size, len(self.data)) // portion * portion)
-        return Batches(self.data, size, self.augment, self.rng)
+        return Batches(self.data, size, self.augmentation, self.rng)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -113,6 +116,13 @@ class Trainer:
         inputs = {name: torch.from_numpy(array).to(device) for name, array in batch.feeds.items()}
         labels = None if batch.labels is None else torch.from_numpy(batch.labels).to(device, torch.int64)
         return inputs, labels
+
+    def outputs(self, model: OnnxModule, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what a model computes of a training batch, in the precision of training; floats as float32."""
+        half = self.precision is not torch.float32
+        with torch.autocast(self.module.device.type, self.precision if half else None, enabled=half):
+            outputs: dict[str, Tensor] = model(inputs)
+        return {name: value.float() if value.dtype is self.precision else value for name, value in outputs.items()}
 
     @torch.no_grad()
     def evaluate(self) -> Score:

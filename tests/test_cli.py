@@ -81,6 +81,7 @@ def test_the_bare_form_calls_the_library_and_prints_where_things_are(library):
         "recipe": None,
         "preprocessing": None,
         "resume": False,
+        "augment": None,
     }
     assert result.stdout.startswith("summary of")
     assert "model   small.onnx" in result.stdout
@@ -90,13 +91,14 @@ def test_the_bare_form_calls_the_library_and_prints_where_things_are(library):
 def test_every_option_reaches_the_library(library):
     options = (
         "--data d.npz --eval e.npz --scale 1/255 --mean 0.5,0.25 --std 1,2 --layout nhwc --epochs 3 "
-        "--device cpu --seed 5 --resume -o out.onnx --report folder --recipe r.toml --quiet"
+        "--augment shift4,flip --device cpu --seed 5 --resume -o out.onnx --report folder --recipe r.toml --quiet"
     )
     assert call("model.onnx", *options.split()).exit_code == 0
     (asked,) = library.calls
     assert (asked["data"], asked["evaluation"]) == ("d.npz", "e.npz")
     assert asked["preprocessing"] == Preprocessing(1 / 255, (0.5, 0.25), (1.0, 2.0), "nhwc")
     assert (asked["epochs"], asked["device"], asked["seed"], asked["resume"]) == (3, "cpu", 5, True)
+    assert asked["augment"] == "shift4,flip"
     assert (asked["output"], asked["report"], asked["recipe"]) == (Path("out.onnx"), Path("folder"), Path("r.toml"))
     assert isinstance(asked["progress"], NullProgress)
 
@@ -159,6 +161,7 @@ def test_ctrl_c_says_how_to_go_on_where_there_is_a_checkpoint(library, tmp_path)
         ("model.onnx --quant 2bit --budget soon", "not a duration"),
         ("model.onnx --quant 2bit --budget 10m --epochs 3", "exclude each other"),
         ("model.onnx --quant 2bit --epochs -1", "-1"),
+        ("model.onnx --quant 2bit --augment flop", "did you mean flip"),
         ("model.onnx --quant 2bit --mean 1", "need --data or --eval"),
         ("model.onnx --quant 2bit --data d.npz --mean a,b", "not a list of numbers"),
         ("model.onnx --quant 2bit --data d.npz --scale 1,2", "not one number"),

@@ -6,6 +6,7 @@ import torch
 from calibration.data import Dataset, Preprocessing
 from passes.objective import Objective
 from passes.trainer import Trainer
+from toolchain.augmentation import NONE
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for
 from toolchain.errors import TrainingError
@@ -59,7 +60,8 @@ def trainer_for(graph):
         objective=Objective(("y",)),
         batch_size=16,
         learning_rate=5e-3,
-        augment=False,
+        precision=torch.float32,
+        augmentation=NONE,
         moves_normalization=True,
         rng=np.random.default_rng(0),
         progress=NullProgress(),

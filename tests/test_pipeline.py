@@ -181,6 +181,22 @@ def test_a_budget_is_kept(model, data, tmp_path):
     assert result.report["timings"]["train_s"] < 4
 
 
+def test_images_are_varied_as_asked_and_the_report_says_how(model, data, tmp_path):
+    result = compress(model, prune="4x", data=data, epochs=1, augment="shift2,flip", output=tmp_path / "small.onnx")
+    (note,) = [note for note in result.report["notes"] if note.startswith("Training images")]
+    assert (
+        note
+        == "Training images are shifted at random by up to 2 pixels each way and mirrored, half of them, each anew."
+    )
+    assert result.report["plan"][-1]["augment"] == "shift2,flip"
+
+
+def test_vectors_cannot_be_varied(tmp_path):
+    two = write(TWO_WAY, tmp_path / "two.onnx")
+    with pytest.raises(DataError, match=r"augment: flip varies float images"):
+        compress(two, prune="2x", augment="flip", epochs=1, output=tmp_path / "small.onnx")
+
+
 def test_a_recipe_gives_a_tensor_a_target_of_its_own(model, data, tmp_path):
     (tmp_path / "recipe.toml").write_text('prune = "4x"\n[[tensor]]\nmatch = "conv_*"\nprune = false\n')
     result = compress(model, data=data, epochs=1, recipe=tmp_path / "recipe.toml", output=tmp_path / "small.onnx")

@@ -1,6 +1,7 @@
 import pytest
 
 from toolchain.amounts import QuantSpec
+from toolchain.augmentation import NONE, Augmentation
 from toolchain.errors import RecipeError
 from toolchain.recipe import Recipe, Request, read_recipe, read_request
 
@@ -42,6 +43,7 @@ def test_a_full_recipe_reaches_every_option(write):
             [train]
             batch_size = 64
             learning_rate = 1e-3
+            augment = "shift4,flip"
 
             [prune_schedule]
             update_every = 16
@@ -65,6 +67,7 @@ def test_a_full_recipe_reaches_every_option(write):
     assert recipe.quant == QuantSpec("uniform", 2)
     assert (recipe.train.budget_s, recipe.train.epochs) == (5400, None)
     assert (recipe.train.batch_size, recipe.train.learning_rate) == (64, 1e-3)
+    assert recipe.train.augment == Augmentation(4, flip=True)
     assert (excluded.match, excluded.prune, excluded.quant) == ("head.*", False, False)
     assert (conv.match, conv.op, conv.prune.kept(10)) == ("conv1.*", "Conv", 5)
     assert conv.quant == QuantSpec("uniform", 8)
@@ -89,6 +92,12 @@ def test_a_request_without_a_file_is_enough():
     assert recipe.prune.kept(100) == 3
     assert recipe.train.budget_s == 90
     assert recipe.quant is None
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, Augmentation(2)), ("none", NONE), ("auto", None)])
+def test_an_augmentation_that_is_asked_for_wins_over_that_of_the_recipe(write, given, expected):
+    path = write('prune = "4x"\n[train]\naugment = "shift2"')
+    assert read_request(Request(recipe=path, augment=given)).train.augment == expected
 
 
 def test_zero_epochs_are_kept_apart_from_none_given():
@@ -127,6 +136,8 @@ def test_a_request_that_makes_no_sense_is_refused(request_, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('[train]\naugment = "flop"', "recipe.toml: [train]: augment: 'flop' is not known; did you mean flip"),
+        ("[train]\naugment = true", r"recipe.toml: [train]: augment: got a boolean"),
         ('prun = "36x"', "recipe.toml: unknown key 'prun'; did you mean prune"),
         ("[prune_schedule]\nupdate_evry = 3", "[prune_schedule]: unknown key 'update_evry'; did you mean update_every"),
         ("[train]\nseed = 3", "[train]: unknown key 'seed'"),
@@ -161,7 +172,10 @@ def test_a_request_that_makes_no_sense_is_refused(request_, message):
         ("[train]\nlearning_rate = nan", "learning_rate: got nan, expected 1e-09 to 1000"),
         ("[prune_schedule]\nrho = inf", "rho: got inf, expected 0 to 1"),
         ("[prune_schedule]\nadmm_share = 2", "admm_share: got 2, expected 0 to 1"),
-        ('[prune_schedule]\nscore = "magnitud"', "expected one of curvature, magnitude, normalised, lamp; did you mean magnitude"),
+        (
+            '[prune_schedule]\nscore = "magnitud"',
+            "expected one of curvature, magnitude, normalised, lamp; did you mean magnitude",
+        ),
         ("[calibration]\nobserver = 1", "observer: got 1, expected one of minmax"),
     ],
 )

@@ -6,6 +6,7 @@ import torch
 from calibration.data import Dataset, Preprocessing
 from passes.objective import Objective
 from passes.trainer import Trainer
+from toolchain.augmentation import NONE
 from toolchain.checkpoint import Checkpoint
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for
@@ -85,7 +86,8 @@ def begin(graph, plan, checkpoint=None):
         objective=Objective(("y",)),
         batch_size=plan.train.batch_size,
         learning_rate=5e-3,
-        augment=False,
+        precision=torch.float32,
+        augmentation=NONE,
         moves_normalization=True,
         rng=np.random.default_rng(0),
         progress=NullProgress(),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from toolchain.amounts import parse_duration, parse_prune, parse_quant
+from toolchain.augmentation import parse_augment
 from toolchain.errors import ToolchainError, nearest
 from toolchain.structures import parse_structure
 
@@ -37,7 +38,7 @@ Examples:
 SECTIONS = {
     "What to do": ("prune", "structure", "quant", "recipe"),
     "Data": ("data", "evaluation", "scale", "mean", "std", "layout"),
-    "Training": ("epochs", "budget", "device", "seed", "resume"),
+    "Training": ("epochs", "budget", "augment", "device", "seed", "resume"),
     "Output": ("output", "report", "quiet", "verbose"),
 }
 
@@ -174,6 +175,7 @@ def main() -> None:
 @click.option("--layout", type=click.Choice(["auto", "nchw", "nhwc"]), help="Layout of the data. [default: auto]")
 @click.option("--epochs", type=click.IntRange(min=0), help="Passes over the data; 0: no training, projection only.")
 @click.option("--budget", metavar="TIME", callback=_amount(parse_duration), help="Fit training into 90s, 10m, 1h30m.")
+@click.option("--augment", metavar="NAMES", callback=_amount(parse_augment), help="Images: shift4,flip; auto; none.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random choice.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was interrupted, from its last checkpoint.")
@@ -195,6 +197,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     layout: Layout | None,
     epochs: int | None,
     budget: str | None,
+    augment: str | None,
     device: Device,
     seed: int,
     resume: bool,
@@ -231,6 +234,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
                 recipe=recipe,
                 preprocessing=_preprocessing(scale, mean, std, layout),
                 resume=resume,
+                augment=augment,
                 progress=progress,
             )
         if not quiet:

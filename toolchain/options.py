@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from types import NoneType
-from typing import Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from toolchain.errors import RecipeError, nearest
 from toolchain.plan import CalibrationOptions, ExportOptions, PruneSchedule, QuantSchedule, TrainOptions
@@ -24,9 +24,20 @@ def read_options(
     fields = {field.name: field for field in dataclasses.fields(cls)}
     check_keys(values, keys or fields, place)
     hints = get_type_hints(cls)
-    for key, value in values.items():
-        _check_value(value, hints[key], fields[key].metadata, (place, key))
-    return cls(**values)
+    return cls(**{key: _value(value, hints[key], fields[key].metadata, (place, key)) for key, value in values.items()})
+
+
+def _value(value: object, hint: object, metadata: Mapping[str, Any], at: tuple[str, str]) -> Any:  # noqa: ANN401 - any field
+    """Return the checked value of a field: what its metadata parse it into, or as it is."""
+    if "parse" not in metadata:
+        _check_value(value, hint, metadata, at)
+        return value
+    if not isinstance(value, str):
+        raise wrong_type(*at, value, "a text")
+    try:
+        return metadata["parse"](value)
+    except RecipeError as error:
+        raise RecipeError(located(at[0], str(error)), error.hint) from error
 
 
 def _check_value(value: object, hint: object, limits: Mapping[str, float], at: tuple[str, str]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from calibration.data import Batch, Dataset, Preprocessing
-from passes.augment import can_shift
+from passes.augment import choose_augmentation
 from passes.normalization import normalizations
 from passes.objective import objective_for
 from passes.trainer import Trainer
@@ -43,7 +43,6 @@ from toolchain.run import Compression, Run
 from toolchain.workload import Workload, load_workload
 
 RESUMED = "The run was interrupted and went on from a checkpoint; its times are those of all its parts together."
-SHIFTED = "Training images are shifted at random by up to one pixel each way."
 
 # Parts of the whole job's time, for the time left; the rest is training.
 LOAD_WEIGHT, EXPORT_WEIGHT, MEASURE_WEIGHT = 0.02, 0.03, 0.06
@@ -54,6 +53,7 @@ LEARNING_RATE = 2e-3
 # Where BatchNormalization keeps its statistics it does not absorb large steps. ResNet-32, 2x and 8 bit, no data, 6
 # epochs: 81.8 % of CIFAR-10 images right at 2e-3, 86.9 % at 2e-4 (90.0 % before; 1,000 images).
 FIXED_NORM_LEARNING_RATE = 2e-4
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SMALLEST_NORM = 16  # samples at a time from which batch statistics mean something
 PARITY_BATCHES = 4
 PARITY_BATCH = 16
@@ -91,6 +91,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     recipe: str | os.PathLike[str] | None = None,
     preprocessing: Preprocessing | None = None,
     resume: bool = False,
+    augment: str | None = None,
     progress: Progress | None = None,
 ) -> CompressResult:
     """Compress an ONNX model into a smaller one that stock ONNX Runtime runs, and measure both.
@@ -115,13 +116,15 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         resume: go on from the checkpoint beside the output, which a run leaves there when it is interrupted; with the
             same model, data and options the result is the one that the run would have had. Without a checkpoint the run
             begins from the start.
+        augment: how training images are varied: ``"none"``, or names such as ``"shift4,flip"``; None, as ``"auto"``,
+            shifts images by up to one pixel where that changes nothing that they show.
         progress: is told what happens.
 
     Raises:
         ToolchainError: anything that the user can mend; nothing is left half-written.
     """
     started = time.monotonic()
-    request = read_request(Request(prune, quant, epochs, budget, device, seed, recipe, structure))
+    request = read_request(Request(prune, quant, epochs, budget, device, seed, recipe, structure, augment))
     source = Path(model)
     target = Path(output) if output is not None else default_output(source)
     folder = Path(report) if report is not None else default_report(target)
@@ -138,8 +141,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     module = OnnxModule(graph).to(teacher.device)
     workload = load_workload(teacher, data, evaluation, preprocessing or Preprocessing(), plan.train.seed)
     trainer = _trainer(plan, module, teacher, workload, told)
-    shifted = SHIFTED if trainer.augment and plan.train.epochs != 0 else ""
-    notes = _tell(told, note, _frozen_note(module), *workload.notes, shifted, RESUMED if resumed else "")
+    varied = trainer.augmentation.says if plan.train.epochs != 0 else ""
+    notes = _tell(told, note, _frozen_note(module), *workload.notes, varied, RESUMED if resumed else "")
     loaded = time.monotonic()
 
     until = None if plan.train.budget_s is None else started + plan.train.budget_s - _reserve(plan.train.budget_s)
@@ -272,7 +275,8 @@ def _trainer(plan: Plan, module: OnnxModule, teacher: OnnxModule, workload: Work
         objective=objective_for(graph, workload.classes),
         batch_size=plan.train.batch_size,
         learning_rate=plan.train.learning_rate or rate,
-        augment=movable and can_shift(parts.train.batch(np.arange(1)).inputs),
+        precision=PRECISIONS[plan.train.precision],
+        augmentation=choose_augmentation(plan.train.augment, parts.train.batch(np.arange(1)).inputs, movable),
         moves_normalization=moves,
         rng=np.random.default_rng(plan.train.seed),
         progress=progress,

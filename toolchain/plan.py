@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from toolchain.amounts import QuantSpec
+from toolchain.augmentation import Augmentation, parse_augment
 from toolchain.errors import RecipeError
 from toolchain.structures import UNSTRUCTURED, Structure
 
@@ -94,6 +95,8 @@ class TrainOptions:
         budget_s: seconds that the schedule is fitted into; None for no limit. Never given together with ``epochs``.
         batch_size: samples per step.
         learning_rate: of Adam, at the peak of its schedule; None lets the model and the data decide.
+        precision: in which training multiplies; ``"bfloat16"`` is faster on CPUs and GPUs that have it, and coarser.
+        augment: how training images are varied; None lets the model and the data decide.
         seed: of every random choice.
         device: ``"auto"`` takes CUDA where there is one.
     """
@@ -102,6 +105,8 @@ class TrainOptions:
     budget_s: float | None = None
     batch_size: int = _between(128, low=1)
     learning_rate: float | None = _between(None, low=1e-9, high=1e3)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    augment: Augmentation | None = field(default=None, metadata={"parse": parse_augment})
     seed: int = 0
     device: Device = "auto"
 
@@ -290,6 +295,8 @@ def _describe_training(train: TrainOptions) -> dict[str, Json]:
         "budget_s": train.budget_s,
         "batch_size": train.batch_size,
         "learning_rate": train.learning_rate,
+        "precision": train.precision,
+        "augment": None if train.augment is None else str(train.augment),
         "seed": train.seed,
         "device": train.device,
     }

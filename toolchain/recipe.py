@@ -14,7 +14,7 @@
     structure = "2:4"              # of every matched tensor
     quant = "8bit"                 # false keeps it float
 
-    [train]                        # fields of plan.TrainOptions: batch_size, learning_rate
+    [train]                        # fields of plan.TrainOptions: batch_size, learning_rate, precision, augment
     [prune_schedule]               # of plan.PruneSchedule
     [quant_schedule]               # of plan.QuantSchedule
     [calibration]                  # of plan.CalibrationOptions
@@ -38,6 +38,7 @@ from toolchain.amounts import (
     parse_prune,
     parse_quant,
 )
+from toolchain.augmentation import parse_augment
 from toolchain.errors import RecipeError
 from toolchain.options import Toml, check_keys, kind_of, located, read_options, wrong_type
 from toolchain.plan import CalibrationOptions, Device, ExportOptions, PruneSchedule, QuantSchedule, TrainOptions
@@ -48,7 +49,7 @@ _Target = TypeVar("_Target", PruneTarget, QuantSpec)
 
 TOP_KEYS = ("prune", "structure", "quant", "epochs", "budget", "exclude")
 RULE_KEYS = ("match", "op", "prune", "structure", "quant", "exclude")
-TRAIN_KEYS = ("batch_size", "learning_rate")  # the other fields are top-level keys or options of the command
+TRAIN_KEYS = ("batch_size", "learning_rate", "precision", "augment")  # the rest are top-level keys or options
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Request:
         seed: of every random choice.
         recipe: path of a ``recipe.toml``.
         structure: such as ``"groups"``; None leaves it to the recipe.
+        augment: such as ``"shift4,flip"``; None leaves it to the recipe.
     """
 
     prune: str | float | None = None
@@ -74,6 +76,7 @@ class Request:
     seed: int = 0
     recipe: str | os.PathLike[str] | None = None
     structure: str | None = None
+    augment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ def read_request(request: Request) -> Recipe:
     if request.epochs is not None or request.budget is not None:
         epochs, budget_s = _training_time(request.epochs, request.budget, "")
         train = replace(train, epochs=epochs, budget_s=budget_s)
+    if request.augment is not None:
+        train = replace(train, augment=parse_augment(request.augment))
     if request.device not in get_args(Device):
         raise RecipeError(f"device: got {request.device!r}, expected one of {', '.join(get_args(Device))}")
     recipe = replace(

@@ -10,6 +10,7 @@ import torch
 from calibration.data import Dataset, Preprocessing
 from passes.objective import Objective
 from passes.trainer import Trainer
+from toolchain.augmentation import NONE
 from toolchain.graph import load_graph
 from toolchain.module import OnnxModule
 from toolchain.progress import NullProgress
@@ -39,7 +40,7 @@ def count() -> Callable[[Trainer], int]:
     return lambda trainer: sum(int((trainer.module.tensor(name) != 0).sum()) for name in ("w1", "w2"))
 
 
-def build(learning_rate=5e-3, batch="N"):
+def build(learning_rate=5e-3, batch="N", precision=torch.float32):
     proto = onnx.parser.parse_model(PERCEPTRON.replace("float[N,", f"float[{batch},"))
     rng = np.random.default_rng(0)
     for name, shape in {"w1": (16, 6), "b1": (16,), "w2": (3, 16)}.items():
@@ -58,7 +59,8 @@ def build(learning_rate=5e-3, batch="N"):
         objective=Objective(("y",), "y"),
         batch_size=32,
         learning_rate=learning_rate,
-        augment=False,
+        precision=precision,
+        augmentation=NONE,
         moves_normalization=True,
         rng=np.random.default_rng(0),
         progress=NullProgress(),

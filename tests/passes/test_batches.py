@@ -5,12 +5,13 @@ import pytest
 
 from calibration.data import Dataset, Preprocessing
 from passes.batches import Batches
+from toolchain.augmentation import NONE, Augmentation
 
 
-def make(seed=0, augment=False):
+def make(seed=0, augmentation=NONE):
     x = np.arange(10 * 256, dtype=np.float32).reshape(10, 1, 16, 16)
     data = Dataset({"x": x}, np.arange(10), Preprocessing(), "task", "images")
-    return Batches(data, 4, augment, np.random.default_rng(seed))
+    return Batches(data, 4, augmentation, np.random.default_rng(seed))
 
 
 def test_an_epoch_has_every_sample_at_most_once_and_leaves_out_a_rest():
@@ -21,14 +22,14 @@ def test_an_epoch_has_every_sample_at_most_once_and_leaves_out_a_rest():
 
 
 @pytest.mark.parametrize("drawn", [0, 1, 2, 5])
-@pytest.mark.parametrize("augment", [False, True])
-def test_batches_go_on_in_the_midst_of_an_epoch(drawn, augment):
-    whole = make(augment=augment)
+@pytest.mark.parametrize("augmentation", [NONE, Augmentation(1), Augmentation(2, flip=True)])
+def test_batches_go_on_in_the_midst_of_an_epoch(drawn, augmentation):
+    whole = make(augmentation=augmentation)
     for _ in range(drawn):
         next(whole)
     state, random = whole.state(), whole.rng.bit_generator.state
     expected = [next(whole) for _ in range(5)]
-    later = make(seed=9, augment=augment)
+    later = make(seed=9, augmentation=augmentation)
     later.rng.bit_generator.state = random
     later.restore(state)
     for batch in expected:
