@@ -37,7 +37,10 @@ def contents(draw) -> Content:
     background = draw(st.sampled_from([0, 8])) if levels and max(levels) < 100 and min(levels) > -9 else 0
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     values = rng.standard_normal(shape).astype(np.float32) if levels is None else rng.choice(levels, shape)
-    if levels is not None:
+    if levels is None:
+        values[rng.random(shape) < 0.1] = -0.0  # which is not 0.0
+        values = values.astype(draw(st.sampled_from([np.float16, np.float32]))).astype(np.float32)
+    else:
         values = (values + background).astype(np.uint8 if background else np.int8)
     kept = rng.random(shape) < draw(st.sampled_from([0.0, 0.02, 0.2, 0.8, 1.0]))
     for axis in range(len(shape)):

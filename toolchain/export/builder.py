@@ -1,6 +1,6 @@
 """Collects the small constants and nodes that rebuild tensors when a session loads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,9 +85,14 @@ class Builder:
 
     def constant(self, array: np.ndarray) -> str:
         """Return the name of an initializer with these values, the same one for every caller that asks for them."""
+        return self.once(array, lambda name: self.tensor(array, name))
+
+    def once(self, array: np.ndarray, add: Callable[[str], object]) -> str:
+        """Return the name of these values, which ``add`` has to add under it unless they are there already."""
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._shared:
-            self._shared[key] = self.tensor(array)
+            self._shared[key] = self.fresh()
+            add(self._shared[key])
         return self._shared[key]
 
     def ints(self, values: Sequence[int]) -> str:
@@ -99,12 +104,6 @@ class Builder:
         output = output or self.fresh()
         self.nodes.append(make_node(op, inputs, [output], attributes))
         return output
-
-    def divide(self, op: str, inputs: Sequence[str], count: int, attributes: Attributes | None = None) -> list[str]:
-        """Add a node with ``count`` outputs and return their names."""
-        outputs = [self.fresh() for _ in range(count)]
-        self.nodes.append(make_node(op, inputs, outputs, attributes))
-        return outputs
 
     def cast(self, value: str, to: int, output: str = "") -> str:
         """Add a Cast to element type ``to``."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
-from onnx import TensorProto
 
 from toolchain.export.builder import Attributes, Builder, make_node
+from toolchain.export.encodings import POOL_OPSET, Content, encode_smallest
 from toolchain.graph import Graph, Node
 from toolchain.module import OnnxModule
 
@@ -102,14 +102,7 @@ class Draft:
         return [*self.before.get(key, ()), self.edit(node), *self.after.get(key, ())]
 
 
-def is_half(array: np.ndarray) -> bool:
-    """Return whether float16 holds every value of a float32 array exactly."""
-    with np.errstate(over="ignore"):
-        return np.array_equal(array.astype(np.float16).astype(np.float32), array)
-
-
 def add_scale(builder: Builder, scale: np.ndarray) -> str:
-    """Add a float32 scale: stored in 16 bits where that is exact and smaller."""
-    if scale.size > 16 and is_half(scale):
-        return builder.cast(builder.constant(scale.astype(np.float16)), TensorProto.FLOAT)
-    return builder.constant(scale)
+    """Add a float32 scale by the fewest bytes, the same one for every caller that asks for it."""
+    opset = POOL_OPSET if builder.pools else 0
+    return builder.once(scale, lambda name: encode_smallest(builder, Content(scale), name, opset))

@@ -9,8 +9,8 @@ from onnx import helper, numpy_helper
 
 from toolchain.export.activations import add_activations
 from toolchain.export.builder import Builder, free_prefix
-from toolchain.export.draft import Draft, StoredTensor, is_half
-from toolchain.export.encodings import encode_pending
+from toolchain.export.draft import Draft, StoredTensor
+from toolchain.export.encodings import POOL_OPSET, Content, encode_pending, encode_smallest
 from toolchain.export.kernels import KERNELS, check_kernels
 from toolchain.export.opset import raise_opset
 from toolchain.export.weights import is_changed, weight_array
@@ -19,9 +19,6 @@ from toolchain.module import OnnxModule
 
 # The first IR version in which sparse initializers exist.
 IR_SPARSE = 5
-
-# A Cast takes about 24 bytes.
-HALF_PAYS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +54,7 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
         return WrittenModel(proto, {})
     chosen = {node.outputs[0]: kernels.get(node.name, "float") for node in original.walk()}
     graph = raise_opset(original, max(KERNELS[name].opset for name in chosen.values())) if module.formats else original
-    draft = Draft(module, graph, Builder(free_prefix(_names(graph)), pools=True))
+    draft = Draft(module, graph, Builder(free_prefix(_names(graph)), pools=graph.opset >= POOL_OPSET))
     for node in graph.walk():
         KERNELS[chosen.get(node.outputs[0], "float")].lower(draft, node)
     for name in changed:
@@ -69,13 +66,14 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
 
 
 def _store_plain(draft: Draft, name: str) -> None:
-    """Store a tensor without a format in place, or in 16 bits behind a Cast where that is exact and smaller."""
+    """Store a tensor without a format in place, or by an encoding of fewer bytes."""
     array = weight_array(draft.module, name)
-    if array.dtype == np.float32 and array.size > HALF_PAYS and is_half(array):
+    if array.dtype == np.float32:
         child = draft.builder.fork()
-        child.cast(child.tensor(array.astype(np.float16)), onnx.TensorProto.FLOAT, name)
-        draft.adopt(name, "dense", "float", child)
-        return
+        encoding = encode_smallest(child, Content(array), name, POOL_OPSET if child.pools else 0)
+        if child.nodes or child.pending:
+            draft.adopt(name, encoding, "float", child)
+            return
     draft.values[name] = array
     draft.stored[name] = StoredTensor("dense", "float", array.nbytes)
 

@@ -8,10 +8,13 @@ from onnx import TensorProto
 
 from toolchain.errors import ExportError
 from toolchain.export.builder import Builder
-from toolchain.export.encodings import codes, dense, pool, positions, sparse, trimmed
+from toolchain.export.encodings import codes, dense, half, pool, positions, sparse, trimmed
 from toolchain.export.encodings.content import Content
 
-__all__ = ["ENCODINGS", "Content", "Encoding", "encode_pending", "encode_smallest"]
+__all__ = ["ENCODINGS", "POOL_OPSET", "Content", "Encoding", "encode_pending", "encode_smallest"]
+
+# The first ai.onnx version that can decode tensors together.
+POOL_OPSET = 11
 
 # Elements of all tensors that are decoded together: it bounds the memory that this takes at load.
 _TOGETHER = 1 << 22
@@ -44,7 +47,8 @@ ENCODINGS = (
     Encoding("packed", _encode_trimmed, opset=trimmed.OPSET),
     Encoding("packed", codes.encode, opset=11, least_bits=1),
     Encoding("sparse_initializer", sparse.encode, opset=7),
-    Encoding("dense", dense.encode, opset=7, least_bits=8),
+    Encoding("dense", half.encode, opset=0, least_bits=16),
+    Encoding("dense", dense.encode, opset=0, least_bits=8),
 )
 
 
@@ -59,7 +63,7 @@ def encode_smallest(builder: Builder, content: Content, output: str, opset: int)
     if content.array.dtype.name not in ("float32", "int8", "uint8"):
         raise ExportError(f"{output}: a {content.array.dtype} tensor cannot be encoded, only float32, int8 and uint8")
     child, name = _encode_alone(builder, content, output, opset)
-    pooled = pool.prepare(content) if builder.pools and opset >= pool.OPSET else None
+    pooled = pool.prepare(content) if builder.pools and opset >= POOL_OPSET else None
     if pooled is not None and pooled.bytes < child.bytes:
         builder.pending[output] = pooled
         return "packed"

@@ -23,3 +23,8 @@ class Content:
     def fill(self) -> np.ndarray:
         """The background as a vector of one element of the array's type."""
         return np.array([self.background], self.array.dtype)
+
+    def kept(self, array: np.ndarray) -> np.ndarray:
+        """Return where an array of these values is not the background; -0.0 is not, its sign is to come back."""
+        found: np.ndarray = array != self.background
+        return found | np.signbit(array) if array.dtype == np.float32 else found

@@ -2,7 +2,8 @@
 
 Tensors whose values are of one width lie one after the other. Of *sparse* ones the bit vector holds the steps and low
 bits of ``positions``, for each Rice parameter that is used, and the codes of what is kept; of *dense* ones the codes of
-all elements. Every further parameter takes a few nodes more, so how many there are is chosen by bytes.
+all elements. Every further parameter takes a few nodes more, so how many there are is chosen by bytes. Scales and
+biases are dense tensors of 16 bits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +13,9 @@ from itertools import combinations
 import numpy as np
 from onnx import TensorProto
 
-from toolchain.export.builder import Builder
-from toolchain.export.encodings import levels, positions
+from toolchain.export.builder import Builder, make_node
+from toolchain.export.encodings import half, levels, positions
 from toolchain.export.encodings.content import Content
-
-OPSET = 11
 
 # Elements of a tensor above which a few hundred bytes do not matter.
 LARGEST = 1 << 20
@@ -25,8 +24,9 @@ LARGEST = 1 << 20
 _PARAMETERS = tuple(range(9))
 _PARAMETER_BYTES = (60, *[260] * 8)
 _MOST_PARAMETERS = 3
-# What is left to do for each tensor: a Reshape, its shape, and an entry of Split.
+# What is left to do for each tensor: a Reshape, its shape, and an entry of Split; for a vector only that.
 _TENSOR_BYTES = 40
+_VECTOR_BYTES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Pooled:
         content: int8 or uint8 and of at most 128 levels, or float32.
         turned: whether the first dimension is stored last.
         index: where, in the stored order, it is not the background; None for a dense tensor.
-        kept: the values that have a code.
+        kept: the values that have a code, or are stored as they are, float32 or float16.
         bits: of the positions, by Rice parameter; empty for a dense tensor.
     """
 
@@ -50,13 +50,14 @@ class Pooled:
     @property
     def width(self) -> int:
         """Bits per kept value."""
-        return 32 if self.kept.dtype == np.float32 else _width(levels.find_levels(self.kept).size)
+        return 8 * self.kept.itemsize if self.kept.itemsize > 1 else _width(levels.find_levels(self.kept).size)
 
     @property
     def bytes(self) -> int:
         """What it takes in the pool, the decoder excluded."""
         extra = positions.TRANSPOSE_BYTES if self.turned else 0
-        return _TENSOR_BYTES + extra + (min(self.bits, default=0) + self.width * self.kept.size + 7) // 8
+        extra += _TENSOR_BYTES if self.content.array.ndim > 1 else _VECTOR_BYTES
+        return extra + (min(self.bits, default=0) + self.width * self.kept.size + 7) // 8
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -78,7 +79,10 @@ def prepare(content: Content) -> Pooled | None:
         return None
     orders = [_sparse(content, turned) for turned in ((False, True) if array.ndim > 1 else (False,))]
     found = [item for item in orders if item is not None]
-    if array.dtype != np.float32:
+    if array.dtype == np.float32:
+        if half.is_half(array):
+            found.append(Pooled(content, False, None, array.astype(np.float16).reshape(-1), ()))
+    else:
         count = levels.find_levels(array.reshape(-1)).size
         if not 1 < count <= 128:
             return None
@@ -88,7 +92,7 @@ def prepare(content: Content) -> Pooled | None:
 
 def _sparse(content: Content, turned: bool) -> Pooled | None:
     flat = np.ascontiguousarray(np.moveaxis(content.array, 0, -1) if turned else content.array).reshape(-1)
-    index = np.flatnonzero(flat != content.background)
+    index = np.flatnonzero(content.kept(flat))
     if not index.size:
         return None
     below = np.diff(index, prepend=-1) - 1
@@ -110,10 +114,14 @@ def encode(builder: Builder, pooled: Mapping[str, Pooled], opset: int) -> None:
         values = _values(builder, kept, *_unpack(builder, _codes(kept), opset))
     else:
         values = _encode_sparse(builder, groups, order, kept, opset)
-    if first.content.floats:
+    if first.content.floats or kept.dtype == np.float16:
         values = builder.cast(values, TensorProto.FLOAT)
-    flats = _split(builder, values, [item.content.array.size for item in order.values()], opset)
+    sizes = [item.content.array.size for item in order.values()]
+    whole = {name: name for name, item in order.items() if item.content.array.ndim == 1}
+    flats = _split(builder, values, sizes, opset, [whole.get(name, "") for name in order])
     for (name, item), flat in zip(order.items(), flats, strict=True):
+        if name in whole:
+            continue
         shape = builder.ints(item.shape)
         if item.turned:
             axes = range(len(item.shape))
@@ -187,8 +195,8 @@ def _joined_index(tensors: Sequence[Pooled]) -> np.ndarray:
 
 
 def _codes(kept: np.ndarray) -> list[np.ndarray]:
-    """Return the bits of the codes of the kept values, or nothing where those are float32."""
-    if kept.dtype == np.float32:
+    """Return the bits of the codes of the kept values, or nothing where those are floats."""
+    if kept.itemsize > 1:
         return []
     found = levels.find_levels(kept)
     return [_bits(levels.find_codes(kept, found), _width(found.size))]
@@ -209,6 +217,8 @@ def _bits(values: np.ndarray, width: int) -> np.ndarray:
 
 def _unpack(builder: Builder, fields: Sequence[np.ndarray], opset: int) -> list[str]:
     """Add nodes that unpack fields of bits: uint8 0 or 1 each."""
+    if not fields:
+        return []
     bits = np.concatenate(fields)
     packed_bytes = (bits.size + 7) // 8
     packed = builder.tensor(np.packbits(bits, bitorder="little").reshape(-1, 1))
@@ -219,13 +229,18 @@ def _unpack(builder: Builder, fields: Sequence[np.ndarray], opset: int) -> list[
     return _split(builder, value, [*(field.size for field in fields), *([rest] if rest else [])], opset)[: len(fields)]
 
 
-def _split(builder: Builder, value: str, sizes: Sequence[int], opset: int) -> list[str]:
-    """Add a node that divides a vector, where there is something to divide."""
+def _split(
+    builder: Builder, value: str, sizes: Sequence[int], opset: int, names: Sequence[str] | None = None
+) -> list[str]:
+    """Add a node that divides a vector, where there is something to divide; some parts may have names already."""
     if len(sizes) == 1:
-        return [value]
+        return [builder.node("Identity", [value], output=names[0]) if names and names[0] else value]
+    parts = [name or builder.fresh() for name in names or [""] * len(sizes)]
     if opset < 13:  # the sizes were an attribute
-        return builder.divide("Split", [value], len(sizes), {"split": list(sizes)})
-    return builder.divide("Split", [value, builder.ints(sizes)], len(sizes))
+        builder.nodes.append(make_node("Split", [value], parts, {"split": list(sizes)}))
+    else:
+        builder.nodes.append(make_node("Split", [value, builder.ints(sizes)], parts))
+    return parts
 
 
 def _weigh(builder: Builder, bits: str, count: int, width: int) -> str:

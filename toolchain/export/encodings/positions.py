@@ -25,7 +25,7 @@ def encode(builder: Builder, content: Content, output: str) -> bool:
     if not array.size:
         return False
     flat = array.reshape(-1)
-    index = np.flatnonzero(flat != content.background)
+    index = np.flatnonzero(content.kept(flat))
     axes = tuple(range(array.ndim))
     if not index.size:
         fill = numpy_helper.from_array(content.fill)
@@ -35,7 +35,7 @@ def encode(builder: Builder, content: Content, output: str) -> bool:
     turned = (*axes[1:], 0)
     if array.ndim > 1:
         other = np.ascontiguousarray(array.transpose(turned)).reshape(-1)
-        other_index = np.flatnonzero(other != content.background)
+        other_index = np.flatnonzero(content.kept(other))
         other_parameter, other_size = best_parameter(other_index, array.size)
         if other_size + max(TRANSPOSE_BYTES, size // 64) < size:
             value = _flat(builder, content, other[other_index], other_index, other_parameter)

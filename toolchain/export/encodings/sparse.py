@@ -11,7 +11,7 @@ from toolchain.export.encodings.content import Content
 def encode(builder: Builder, content: Content, output: str) -> bool:
     """Add a ``sparse_initializer``, which the runtime makes dense at load; for float32 only, as the runtime is."""
     flat = content.array.reshape(-1)
-    index = np.flatnonzero(flat)
+    index = np.flatnonzero(content.kept(flat))
     if content.background or content.array.dtype != np.float32 or 3 * index.size >= flat.size:
         return False
     builder.sparse.append(

@@ -26,8 +26,9 @@ def encode(builder: Builder, content: Content, output: str, inner: Callable[[Bui
     if array.ndim < 2 or not array.size:
         return False
     matrix = array.reshape(len(array), -1)
-    kept = matrix != content.background
-    rows, columns = kept.any(1), kept.any(0)
+    kept = content.kept(matrix)
+    rows: np.ndarray = kept.any(1)
+    columns: np.ndarray = kept.any(0)
     left = int(rows.sum()) * int(columns.sum())
     if not left or left > (1 - _LEAST_MISSING) * array.size:
         return False
