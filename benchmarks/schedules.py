@@ -1,0 +1,111 @@
+"""Schedules and scores of pruning side by side, at an equal time: what the default is chosen by.
+
+    python benchmarks/schedules.py run frequent curvature 246x       # one row
+    python benchmarks/schedules.py all --jobs 2                      # every row that is not there yet, some at a time
+    python benchmarks/schedules.py table                             # results/schedules.md
+
+LeNet-5 on MNIST, 10 minutes on one core each; accuracy is on the 10,000 test images, which neither train nor
+select. Schedules are compared with the score of the default, scores with the schedule of the default. The reweighted
+schedule ranks by its own prices, so it takes no score.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from common import RESULTS, compress, machine, save, shared, table
+
+MODEL, DATA = ("models", "lenet5_mnist.onnx"), ("data", "mnist.npz")
+PREPROCESSING = ["--scale", str(1 / 255), "--mean", "0.1307", "--std", "0.3081"]
+BUDGET = "10m"
+RATIOS = ("100x", "246x")
+PAIRS = (
+    ("frequent", "curvature"),
+    ("sharp", "curvature"),
+    ("one-shot", "curvature"),
+    ("progressive", "curvature"),
+    ("reweighted", "magnitude"),
+    ("frequent", "magnitude"),
+    ("frequent", "normalised"),
+    ("frequent", "lamp"),
+)
+
+
+def run(schedule: str, score: str, ratio: str, seed: int) -> None:
+    """Compress once and save what came out."""
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Path(folder) / "recipe.toml"
+        recipe.write_text(f'[prune_schedule]\nschedule = "{schedule}"\nscore = "{score}"\n')
+        options = ["--prune", ratio, "--budget", BUDGET, "--seed", str(seed), "--recipe", str(recipe)]
+        done = compress(
+            [str(shared(*MODEL)), *options, "--data", str(shared(*DATA)), *PREPROCESSING], Path(folder) / "pruned.onnx"
+        )
+    result = {
+        "schedule": schedule,
+        "score": score,
+        "ratio": ratio,
+        "seed": seed,
+        "budget": BUDGET,
+        "seconds": done.seconds,
+        "accuracy": done.report["quality"]["compressed"],
+        "steps": {entry["phase"]: entry["step"] for entry in done.report["convergence"]},
+        **machine(),
+    }
+    save(f"schedules/{_key(schedule, score, ratio, seed)}", result)
+
+
+def run_all(jobs: int) -> None:
+    """Run every row that has no result yet, ``jobs`` at a time, each in a process of its own."""
+    rows = [(*pair, ratio) for ratio in RATIOS for pair in PAIRS]
+    missing = [row for row in rows if not (RESULTS / "schedules" / f"{_key(*row, 0)}.json").exists()]
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(lambda row: subprocess.run([sys.executable, __file__, "run", *row], check=True), missing))
+
+
+def _key(schedule: str, score: str, ratio: str, seed: int) -> str:
+    return f"{schedule}-{score}-{ratio}-seed{seed}"
+
+
+def write_table() -> None:
+    """Write ``results/schedules.md``: a row per schedule and score, a column per ratio."""
+    results = [json.loads(file.read_text()) for file in (RESULTS / "schedules").glob("*.json")]
+    rows = []
+    for schedule, score in PAIRS:
+        found = {
+            result["ratio"]: result for result in results if (result["schedule"], result["score"]) == (schedule, score)
+        }
+        steps = max((sum(result["steps"].values()) for result in found.values()), default=0)
+        shown = [f"{100 * found[ratio]['accuracy']:.2f} %" if ratio in found else "" for ratio in RATIOS]
+        rows.append([schedule, "its own" if schedule == "reweighted" else score, *shown, f"{steps:,}"])
+    text = table(["schedule", "score", *RATIOS, f"steps in {BUDGET}"], rows)
+    (RESULTS / "schedules.md").write_text(text)
+    print(text)
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("run")
+    one.add_argument("schedule")
+    one.add_argument("score")
+    one.add_argument("ratio", choices=RATIOS)
+    one.add_argument("--seed", type=int, default=0)
+    every = commands.add_parser("all")
+    every.add_argument("--jobs", type=int, default=2)
+    commands.add_parser("table")
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        run(arguments.schedule, arguments.score, arguments.ratio, arguments.seed)
+    elif arguments.command == "all":
+        run_all(arguments.jobs)
+    else:
+        write_table()
+
+
+if __name__ == "__main__":
+    main()
