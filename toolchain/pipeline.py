@@ -21,7 +21,7 @@ from toolchain.checkpoint import Checkpoint
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for
 from toolchain.errors import ModelError, RecipeError, TrainingError
-from toolchain.export import Parity, WrittenModel, check_folded, verify, write_model
+from toolchain.export import Parity, WrittenModel, check_folded, shorten, verify, write_model
 from toolchain.graph import Graph, load_graph, save_proto, simplify
 from toolchain.measure import (
     Measurements,
@@ -160,7 +160,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     trained = time.monotonic()
 
     told.phase("export and verify", EXPORT_WEIGHT)
-    written, parity = _export(module, done, workload.split.evaluation, target)
+    written, parity, note = _export(module, done, workload.split.evaluation, target)
     told.phase("measure", MEASURE_WEIGHT)
     reasons = {node: choice.reason for node, choice in done.kernels.items()}
     measured = Measurements(
@@ -179,7 +179,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
             "total_s": time.monotonic() - started + done.earlier_s,
         },
         convergence=done.log,
-        notes=notes,
+        notes=[*notes, *_tell(told, note)],
     )
     document = build_report(measured)
     page = write_report(document, folder)
@@ -288,8 +288,12 @@ def _first(data: Dataset, graph: Graph, count: int) -> Batch:
     return data.batch(np.arange(min(len(data), graph.batch_size or count)))
 
 
-def _export(module: OnnxModule, done: Compression, data: Dataset, target: Path) -> tuple[WrittenModel, Parity]:
-    """Write the compressed model to ``target`` once ONNX Runtime has shown that it computes what the module does."""
+def _export(module: OnnxModule, done: Compression, data: Dataset, target: Path) -> tuple[WrittenModel, Parity, str]:
+    """Write the compressed model to ``target`` once ONNX Runtime has shown that it computes what the module does.
+
+    Returns:
+        What was written, how near it comes to the module, and a sentence about it where there is something to say.
+    """
     module.move_to(torch.device("cpu"))
     module.eval()
     written = write_model(module, {node: choice.kernel for node, choice in done.kernels.items()})
@@ -300,5 +304,6 @@ def _export(module: OnnxModule, done: Compression, data: Dataset, target: Path) 
         size = module.graph.batch_size or min(len(data), PARITY_BATCH)
         whole = (batch.feeds for batch in data.batches(size) if len(batch) == size)
         parity = verify(draft, module, islice(whole, PARITY_BATCHES))
-    save_proto(written.proto, target)
-    return written, parity
+    short, note = shorten(written.proto, _first(data, module.graph, 1).feeds)
+    save_proto(short, target)
+    return replace(written, proto=short), parity, note

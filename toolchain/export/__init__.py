@@ -4,6 +4,7 @@ from toolchain.export.activations import activation_values
 from toolchain.export.choice import KernelChoice, choose_kernels
 from toolchain.export.draft import StoredTensor
 from toolchain.export.folding import check_folded
+from toolchain.export.lean import shorten
 from toolchain.export.parity import OutputParity, Parity, verify
 from toolchain.export.writer import WrittenModel, write_model
 
@@ -16,6 +17,7 @@ __all__ = [
     "activation_values",
     "check_folded",
     "choose_kernels",
+    "shorten",
     "verify",
     "write_model",
 ]

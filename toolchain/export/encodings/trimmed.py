@@ -27,8 +27,7 @@ def encode(builder: Builder, content: Content, output: str, inner: Callable[[Bui
         return False
     matrix = array.reshape(len(array), -1)
     kept = content.kept(matrix)
-    rows: np.ndarray = kept.any(1)
-    columns: np.ndarray = kept.any(0)
+    rows, columns = (np.logical_or.reduce(kept, axis) for axis in (1, 0))
     left = int(rows.sum()) * int(columns.sum())
     if not left or left > (1 - _LEAST_MISSING) * array.size:
         return False

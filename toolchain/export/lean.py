@@ -1,0 +1,127 @@
+"""A graph without what nobody computes with: names of inner values and nodes, and attributes at their defaults.
+
+A small network's file is to a fifth made of these. What others may rely on stays: inputs, outputs, their names and
+shapes, the order of the nodes, the metadata of the model.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import chain, product
+from string import ascii_letters, digits
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, helper
+
+from toolchain.errors import ExportError
+from toolchain.export.sessions import open_session
+
+# Names are kept unless they make out more than this part of the file.
+NOTICEABLE = 0.05
+
+# Where it is not given, every entry has this value (of the operators below, since opset 11; ONNX's schemas leave it to
+# the text), and the kernel has the shape of the constant weight.
+_EVERY_ENTRY = {"dilations": 1, "strides": 1, "pads": 0, "output_padding": 0}
+_WINDOWED = ("AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool")
+_WEIGHTED = ("Conv", "ConvTranspose")
+_WINDOW_OPSET = 11
+
+
+def shorten(proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> tuple[onnx.ModelProto, str]:
+    """Return the model under shorter inner names and what to say of it; as it is where that saves little.
+
+    Args:
+        proto: is not changed. With functions or subgraphs it keeps its names.
+        feeds: one batch, on which the shorter model must compute the same, bit for bit, in ONNX Runtime.
+
+    Returns:
+        The model, and a sentence for the report; empty where the model is ``proto`` itself.
+    """
+    if proto.functions or proto.training_info or proto.graph.quantization_annotation or _has_subgraphs(proto.graph):
+        return proto, ""
+    short = onnx.ModelProto()
+    short.CopyFrom(proto)
+    _drop_texts(short.graph)
+    _drop_defaults(short)
+    _rename(short.graph)
+    saved = 1 - short.ByteSize() / proto.ByteSize()
+    if saved <= NOTICEABLE or not _agree(proto, short, feeds):
+        return proto, ""
+    return short, (
+        f"Names of nodes and inner values, and attributes at their defaults, were {saved:.0%} of so small a file: the "
+        "names are short now, the attributes left out. Inputs, outputs and metadata stay as they were."
+    )
+
+
+def _has_subgraphs(graph: onnx.GraphProto) -> bool:
+    kinds = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+    return any(attribute.type in kinds for node in graph.node for attribute in node.attribute)
+
+
+def _drop_texts(graph: onnx.GraphProto) -> None:
+    graph.ClearField("value_info")
+    for item in (*graph.node, *graph.initializer):
+        item.ClearField("doc_string")
+        item.ClearField("metadata_props")
+    for node in graph.node:
+        node.ClearField("name")
+
+
+def _drop_defaults(proto: onnx.ModelProto) -> None:
+    opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    constants = {item.name for item in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.input and constants.issuperset(node.input):
+            constants.update(node.output)
+        if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type, max_inclusive_version=opset):
+            continue
+        schema = onnx.defs.get_schema(node.op_type, opset)
+        kept = [item for item in node.attribute if not _is_default(item, schema)]
+        if node.op_type in _WINDOWED and opset >= _WINDOW_OPSET:
+            kept = [item for item in kept if set(item.ints) != {_EVERY_ENTRY.get(item.name)}]
+            if node.op_type in _WEIGHTED and node.input[1] in constants:
+                kept = [item for item in kept if item.name != "kernel_shape"]
+        node.ClearField("attribute")
+        node.attribute.extend(kept)
+
+
+def _is_default(attribute: AttributeProto, schema: onnx.defs.OpSchema) -> bool:
+    known = schema.attributes.get(attribute.name)
+    if known is None or known.required or not known.default_value.type:
+        return False
+    equal: bool = helper.get_attribute_value(attribute) == helper.get_attribute_value(known.default_value)
+    return equal and attribute.type == known.default_value.type and not attribute.ref_attr_name
+
+
+def _rename(graph: onnx.GraphProto) -> None:
+    """Give the shortest names to the values that are named most often; inputs and outputs keep theirs."""
+    fixed = {"", *(value.name for value in chain(graph.input, graph.output))}
+    tensors = [*graph.initializer, *(item.values for item in graph.sparse_initializer)]
+    uses = Counter(name for node in graph.node for name in chain(node.input, node.output))
+    uses.update(tensor.name for tensor in tensors)
+    names = (name for name in _short_names() if name not in fixed)
+    renamed = {name: next(names) for name, _ in uses.most_common() if name not in fixed}
+    for node in graph.node:
+        for field in (node.input, node.output):
+            field[:] = [renamed.get(name, name) for name in field]
+    for tensor in tensors:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+
+
+def _short_names() -> Iterator[str]:
+    length = 1
+    while True:
+        yield from map("".join, product(ascii_letters, *[ascii_letters + digits] * (length - 1)))
+        length += 1
+
+
+def _agree(proto: onnx.ModelProto, short: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> bool:
+    """Return whether both models compute the same bits."""
+    try:
+        expected, got = (open_session(model, threads=1).run(None, dict(feeds)) for model in (proto, short))
+    except ExportError:
+        return False
+    return all(
+        isinstance(left, np.ndarray) and isinstance(right, np.ndarray) and left.tobytes() == right.tobytes()
+        for left, right in zip(expected, got, strict=True)
+    )
