@@ -27,6 +27,7 @@ class Prune(Pass):
         start: ratio that the progressive targets begin at.
         admm_share: part of the allowance spent in ADMM, the rest trains the survivors.
         layouts: by tensor name, for structures.
+        costs: of keeping one weight, by tensor name, by which scores are divided; 1 where there is none.
     """
 
     budgets: tuple[Budget, ...]
@@ -35,6 +36,7 @@ class Prune(Pass):
     start: float = 5.0
     admm_share: float = 0.6
     layouts: Mapping[str, Layout] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,10 +57,10 @@ class Prune(Pass):
             "prune",
             module,
             self.names,
-            lambda done: TopK(progressive(self.budgets, sizes, self.start, done), self.score, self.layouts),
+            lambda done: TopK(progressive(self.budgets, sizes, self.start, done), self.score, self.layouts, self.costs),
             self.schedule,
         )
 
     def _project(self, trainer: Trainer) -> None:
-        project_onto(trainer.module, self.names, TopK(self.budgets, "lamp", self.layouts))
+        project_onto(trainer.module, self.names, TopK(self.budgets, "lamp", self.layouts, self.costs))
         trainer.settle()

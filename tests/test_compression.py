@@ -113,6 +113,27 @@ def test_a_structure_is_reached_by_training_to_the_weight(tmp_path, structure, r
     assert not any(bool(values[name][~mask].any()) for name, mask in masks.items())
 
 
+@pytest.mark.parametrize("unit", ["parameters", "flops", "ms", "bytes"])
+def test_tensors_are_compared_by_what_their_weights_cost(tmp_path, unit, monkeypatch):
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        network (float[N, 16] x) => (float[N, 32] y)
+          <int64[3] shape = {-1, 2, 8}, float[8, 32] often, float[32, 32] once> {
+          rows = Reshape(x, shape)
+          many = MatMul(rows, often)
+          few = ReduceMax<axes = [1], keepdims = 0>(many)
+          y = MatMul(few, once)
+        }
+    """
+    monkeypatch.setattr("toolchain.allocation.time_dense", lambda *_: {"often": 2.56, "once": 0.001})
+    recipe = f'[prune_schedule]\nallocate = "{unit}"\nscore = "lamp"\n'
+    trainer, done = run(build(text), recipe, tmp_path, epochs=0, prune="4x")
+    kept = {name: int(torch.count_nonzero(trainer.module.tensor(name))) for name in ("often", "once")}
+    assert sum(kept.values()) == 1280 // 4
+    assert (kept["often"] < 100) == (unit in ("flops", "ms"))
+    assert bool(done.costs) == (unit != "parameters")
+
+
 def test_groups_that_are_only_pruned_get_a_kernel(tmp_path):
     text = """
         <ir_version: 8, opset_import: ["" : 17]>

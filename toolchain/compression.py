@@ -16,6 +16,7 @@ from passes.quantize import Quantize
 from passes.rounding import round_biases
 from passes.schedule import SCHEDULES, Schedule
 from passes.trainer import Trainer
+from toolchain.allocation import bit_costs, weight_costs
 from toolchain.amounts import QuantSpec
 from toolchain.export import activation_values, choose_kernels
 from toolchain.formats import TensorFormat
@@ -42,7 +43,8 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
     if plan.quantize is not None:
         quant_share = plan.quant_schedule.time_share if plan.prune is not None else 1.0
     if plan.prune is not None:
-        for phase in _prune_pass(plan, module.graph).phases():
+        run.do(partial(_find_costs, plan, run, sample))
+        for phase in _prune_pass(plan, module.graph, run.done.costs).phases():
             run.train(phase, (1 - quant_share) * phase.share)
     choose = partial(_choose_kernels, plan, run, sample)
     if plan.quantize is None:
@@ -59,16 +61,37 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
     return run.done
 
 
-def _prune_pass(plan: Plan, graph: Graph) -> Prune:
-    schedule = plan.prune_schedule
+def _find_costs(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> None:
+    """Find what a kept weight of every tensor costs in the unit that the plan compares tensors by."""
+    module, unit = run.trainer.module, plan.prune_schedule.allocate
+    module.eval()
+    if unit == "bytes":
+        targets = plan.quantize.targets if plan.quantize is not None else ()
+        layouts = find_layouts(module.graph, find_weights(module.graph))
+        bits = {name: spec.bits for name, spec in targets}
+        run.done.costs.update(bit_costs(module.weights(), _budgets(plan), layouts, bits))
+    elif unit != "parameters":
+        device = module.device
+        module.move_to(torch.device("cpu"))  # ONNX Runtime, whose time it is
+        run.done.costs.update(weight_costs(module, sample, unit, plan.export.threads))
+        module.move_to(device)
+
+
+def _budgets(plan: Plan) -> tuple[Budget, ...]:
     groups = plan.prune.groups if plan.prune is not None else ()
+    return tuple(Budget(group.names, group.kept, group.structure) for group in groups)
+
+
+def _prune_pass(plan: Plan, graph: Graph, costs: Mapping[str, float]) -> Prune:
+    schedule = plan.prune_schedule
     return Prune(
-        budgets=tuple(Budget(group.names, group.kept, group.structure) for group in groups),
+        budgets=_budgets(plan),
         schedule=_schedule(schedule),
         score=schedule.score,
         start=schedule.progressive_start,
         admm_share=schedule.admm_share,
         layouts=find_layouts(graph, find_weights(graph)),
+        costs=costs,
     )
 
 

@@ -122,6 +122,8 @@ class PruneSchedule:
             sharpness-aware gradient; ``"one-shot"``, ``"progressive"`` and ``"reweighted"`` are those of the papers.
         score: what ranks weights globally: squared weight times root of Adam's second moment, squared weight, that
             relative to the mean of its tensor, or LAMP.
+        allocate: what scores are divided by when tensors are compared: how many weights, bytes of the file, products or
+            milliseconds of a run keeping them costs.
         rho: part of the way to the projection, 0..1, that each optimizer step moves the weights at the end of the ramp.
         ramp: how the pull grows to that: at once, by a factor, as a cosine, or balancing the residuals.
         update_every: optimizer steps between two updates of Z and U.
@@ -134,6 +136,7 @@ class PruneSchedule:
 
     schedule: Literal["frequent", "sharp", "one-shot", "progressive", "reweighted"] = "frequent"
     score: Literal["curvature", "magnitude", "normalised", "lamp"] = "curvature"
+    allocate: Literal["parameters", "bytes", "flops", "ms"] = "parameters"
     rho: float | None = _between(None, low=0.0, high=1.0)
     ramp: Literal["constant", "growing", "cosine", "balanced"] | None = None
     update_every: int | None = _between(None, low=1)

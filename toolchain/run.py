@@ -24,21 +24,27 @@ class Compression:
     Attributes:
         kernels: the chosen kernel by node name.
         log: interim figures of all phases.
+        costs: of keeping one weight, by tensor name, where tensors are not compared by parameters.
         earlier_s: seconds that the passes took before the run was interrupted.
     """
 
     kernels: dict[str, KernelChoice] = field(default_factory=dict)
     log: list[LogEntry] = field(default_factory=list)
+    costs: dict[str, float] = field(default_factory=dict)
     earlier_s: float = 0.0
 
     def state(self) -> State:
         """Return everything as a checkpoint holds it."""
-        return {"kernels": {name: asdict(choice) for name, choice in self.kernels.items()}, "log": self.log}
+        return {
+            "kernels": {name: asdict(choice) for name, choice in self.kernels.items()},
+            "log": self.log,
+            "costs": self.costs,
+        }
 
     def restore(self, state: State) -> None:
         """Go on from a state."""
         self.kernels = {name: KernelChoice(**choice) for name, choice in state["kernels"].items()}
-        self.log = state["log"]
+        self.log, self.costs = state["log"], state["costs"]
 
 
 @dataclass

@@ -125,6 +125,24 @@ def time_layer(module: OnnxModule, layer: Layer, values: Mapping[str, np.ndarray
     return total
 
 
+def time_dense(
+    module: OnnxModule, weights: Iterable[str], sample: Mapping[str, np.ndarray], threads: int
+) -> dict[str, float]:
+    """Return the milliseconds that the nodes of every weight take alone in float, on what they read of one batch.
+
+    Weights in subgraphs and before the data, which cannot be timed alone, are left out.
+    """
+    consumers, outside = module.graph.consumers(), set(module.graph.nodes)
+    uses = {weight: consumers[weight] for weight in weights}
+    layers = [
+        Layer(weight, tuple(dict.fromkeys(node for node, _ in pairs)), ("float",), ())
+        for weight, pairs in uses.items()
+        if all(node in outside and position > 0 for node, position in pairs)
+    ]
+    values = sample_values(module, layers, sample)
+    return {layer.weight: time_layer(module, layer, values, threads)["float"] for layer in layers}
+
+
 def _single_node(module: OnnxModule, node: Node, weight: str, value: np.ndarray) -> OnnxModule:
     """Return a module of one node, with the present weights, fed by ``value``."""
     source = module.graph.proto
@@ -138,5 +156,6 @@ def _single_node(module: OnnxModule, node: Node, weight: str, value: np.ndarray)
     output = helper.make_tensor_value_info(node.outputs[0], kind, None)
     proto.graph.output.append(output)
     single = OnnxModule(build_graph(proto)).eval()
-    single.formats[weight] = module.formats[weight].to(torch.device("cpu"))
+    if weight in module.formats:
+        single.formats[weight] = module.formats[weight].to(torch.device("cpu"))
     return single

@@ -1,0 +1,98 @@
+"""What keeping one weight of each tensor costs, in whichever unit tensors are to be compared by."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+
+from passes.base import Tensors
+from passes.constraints import Budget, TopK
+from toolchain.export import time_dense
+from toolchain.graph import Graph, Node, find_weights
+from toolchain.graph.layout import Layout, layout_of
+from toolchain.module import OnnxModule
+from toolchain.structures import bounds
+
+Unit = Literal["parameters", "bytes", "flops", "ms"]
+
+FLOAT_BITS = 32
+
+
+def weight_costs(module: OnnxModule, sample: Mapping[str, np.ndarray], unit: Unit, threads: int) -> dict[str, float]:
+    """Return what one weight of every prunable tensor costs when the model runs on ``sample``.
+
+    Args:
+        module: in evaluation mode.
+        sample: one batch of model inputs.
+        unit: ``"flops"`` is how often the weight is multiplied, ``"ms"`` the time that its layer takes in ONNX Runtime
+            per weight.
+        threads: of the timed sessions.
+    """
+    uses = count_uses(module, sample)
+    if unit == "flops":
+        return uses
+    sizes = {name: math.prod(module.graph.initializers.shape(name)) for name in uses}
+    times = time_dense(module, uses, sample, threads)
+    # What cannot be timed alone, such as the body of a loop, is taken to be as fast as the rest.
+    counted = sum(uses[name] * sizes[name] for name in times)
+    rate = sum(times.values()) / counted if counted else 1.0
+    return {name: times.get(name, uses[name] * sizes[name] * rate) / sizes[name] for name in uses}
+
+
+def count_uses(module: OnnxModule, sample: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return how many products each prunable weight takes part in, at least one, in one run on ``sample``."""
+    graph = module.graph
+    users = {w.name: graph.consumers()[w.name] for w in find_weights(graph) if not w.reason}
+    seen = set(graph.nodes)
+    wanted = {_measure_at(node) for pairs in users.values() for node, _ in pairs if node in seen}
+    with torch.no_grad():
+        shapes = {name: tuple(value.shape) for name, value in module.run(sample, sorted(wanted)).items()}
+    return {
+        name: max(1.0, sum(_uses(graph, node, position, shapes) for node, position in pairs if node in seen))
+        for name, pairs in users.items()
+    }
+
+
+_BY_INPUT = ("ConvTranspose", "GRU", "LSTM", "RNN")  # each input value meets every weight of its channel once
+
+
+def _measure_at(node: Node) -> str:
+    return node.inputs[0] if node.op in _BY_INPUT else node.outputs[0]
+
+
+def _uses(graph: Graph, node: Node, position: int, shapes: Mapping[str, tuple[int, ...]]) -> float:
+    """Return how many values of the node each weight of an output, or of an input, is multiplied for."""
+    shape = shapes[_measure_at(node)]
+    if node.op in _BY_INPUT:
+        return math.prod(shape) / shape[1 if node.op == "ConvTranspose" else -1]
+    layout = layout_of(node, position, graph.initializers.shape(node.inputs[position]))
+    return math.prod(shape) / math.prod(layout.stack[:2])
+
+
+def bit_costs(
+    weights: Tensors, budgets: Sequence[Budget], layouts: Mapping[str, Layout], bits: Mapping[str, int]
+) -> dict[str, float]:
+    """Return how many bits of the file one more kept weight takes, by tensor.
+
+    Those of its value, and those of its position: with a density d, ``log2((1 - d) / d)``, the derivative of the
+    entropy that the packed encodings come within a few percent of. Weights of a structure share one position. The
+    density is the one that each tensor has where parameters are the cost.
+
+    Args:
+        weights: all that the budgets name.
+        budgets: which are to be met.
+        layouts: by tensor name.
+        bits: of a value, by tensor name; others are float.
+    """
+    fitted = TopK(tuple(budgets), "lamp", layouts).fit(weights, {}, {})
+    costs = {}
+    for budget in budgets:
+        for name in budget.names:
+            mask = fitted[name].mask
+            density = 1.0 if mask is None else float(mask.float().mean())
+            unit = bounds(budget.structure, layouts[name])[0] if name in layouts else 1
+            position = math.log2(max(1.0, (1 - density) / density)) / unit
+            costs[name] = bits.get(name, FLOAT_BITS) + position
+    return costs
