@@ -1,0 +1,29 @@
+import torch
+
+from passes.allowance import Allowance
+from passes.constraints import Budget
+from passes.prune import Prune
+from passes.schedule import Schedule
+from passes.score_choice import try_scores
+
+BUDGET = Budget(("w1", "w2"), 36)
+
+
+def trials(*scores):
+    return {score: Prune((BUDGET,), Schedule(update_every=4), score) for score in scores}
+
+
+def test_every_score_gets_a_loss_and_the_module_stays_as_it_was(trainer):
+    before = {name: value.clone() for name, value in trainer.module.state_dict().items()}
+    losses = try_scores(trainer, trials("curvature", "magnitude", "lamp"), Allowance(steps=90))
+    assert list(losses) == ["curvature", "magnitude", "lamp"]
+    assert all(loss > 0 for loss in losses.values())
+    assert all(torch.equal(value, before[name]) for name, value in trainer.module.state_dict().items())
+    assert trainer.module.formats == {}
+
+
+def test_a_trial_is_the_pass_itself_only_shorter(make_trainer):
+    tried, run = make_trainer(), make_trainer()
+    losses = try_scores(tried, trials("magnitude"), Allowance(steps=40))
+    trials("magnitude")["magnitude"].run(run, Allowance(steps=40))
+    assert losses["magnitude"] == run.evaluate().loss
