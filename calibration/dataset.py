@@ -24,11 +24,13 @@ class Batch:
         inputs: arrays by input name, each ``[size, ...]``.
         labels: int64 ``[size]`` or None.
         sets: whether every sample is a whole set of inputs, which is fed by itself.
+        rows: int64 ``[size]`` numbers that tell sample and variant where training drew them, or None.
     """
 
     inputs: dict[str, np.ndarray]
     labels: np.ndarray | None
     sets: bool = False
+    rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -46,7 +48,8 @@ class Batch:
         for start in range(0, len(self), size):
             part = slice(start, start + size)
             inputs = {name: array[part] for name, array in self.inputs.items()}
-            yield Batch(inputs, None if self.labels is None else self.labels[part], self.sets)
+            labels, rows = (None if array is None else array[part] for array in (self.labels, self.rows))
+            yield Batch(inputs, labels, self.sets, rows)
 
 
 @dataclass(frozen=True)

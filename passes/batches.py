@@ -52,7 +52,7 @@ class Batches(Iterator[Batch]):
 
 def variant_batch(data: Dataset, samples: np.ndarray, variants: np.ndarray, augmentation: Augmentation) -> Batch:
     """Return the samples ``[size]``, each in the variant of that number ``[size]``."""
-    batch = data.batch(samples)
+    batch = replace(data.batch(samples), rows=variants * len(data) + samples)
     if augmentation.variants == 1:
         return batch
     return replace(batch, inputs={name: vary(array, variants, augmentation) for name, array in batch.inputs.items()})

@@ -272,9 +272,8 @@ def _backward(trainer: Trainer, batch: Batch) -> float:
     portion = trainer.portion or len(batch)
     for part in batch.portions(portion):  # gradients add up where the model takes few samples at a time
         inputs, labels = trainer.tensors(part)
-        with torch.no_grad():
-            targets = trainer.teacher(inputs)
-        loss = trainer.objective.loss(trainer.module(inputs), targets, labels)
+        targets = trainer.targets(part, inputs)
+        loss = trainer.objective.loss(trainer.outputs(trainer.module, inputs), targets, labels)
         loss = loss * (portion / len(batch))
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())

@@ -27,17 +27,22 @@ class Deadline:
     def take(self, share: float) -> Allowance:
         """Return the allowance of a phase that is ``share`` of the whole training."""
         seconds = None
-        if self.until is not None:
-            seconds = max(0.0, self.until - time.monotonic()) * min(1.0, share / max(self.left, 1e-9))
+        if self.seconds is not None:
+            seconds = self.seconds * min(1.0, share / max(self.left, 1e-9))
         self.left -= share
         steps = None
         if self.steps is not None:  # rounded where the phase ends, so that all phases have all steps together
             steps = round(self.steps * (1 - self.left)) - round(self.steps * (1 - self.left - share))
         return Allowance(steps, seconds, TRAINING_WEIGHT * share)
 
+    @property
+    def seconds(self) -> float | None:
+        """How long training may still take; None for no limit."""
+        return None if self.until is None else max(0.0, self.until - time.monotonic())
+
     def state(self) -> State:
         """Return what is left."""
-        return {"left": self.left, "seconds": None if self.until is None else self.until - time.monotonic()}
+        return {"left": self.left, "seconds": self.seconds}
 
     def restore(self, state: State) -> None:
         """Go on with what was left."""

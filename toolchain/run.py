@@ -109,6 +109,10 @@ class Run:
             self._keep(self.state, boundary=True)
         else:
             self.restore(saved)
+        steps = self.deadline.steps  # of the whole run, so that it is decided alike when it goes on
+        epochs = None if steps is None else steps / self.trainer.steps_per_epoch
+        if steps != 0:
+            self.trainer.remember(epochs, self.deadline.seconds)
 
     def state(self) -> State:
         """Return everything that decides how the run goes on, between two phases."""
