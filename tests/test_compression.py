@@ -113,7 +113,7 @@ def test_a_structure_is_reached_by_training_to_the_weight(tmp_path, structure, r
     assert not any(bool(values[name][~mask].any()) for name, mask in masks.items())
 
 
-@pytest.mark.parametrize("unit", ["parameters", "flops", "ms", "bytes"])
+@pytest.mark.parametrize("unit", ["auto", "parameters", "flops", "ms", "bytes"])
 def test_tensors_are_compared_by_what_their_weights_cost(tmp_path, unit, monkeypatch):
     text = """
         <ir_version: 8, opset_import: ["" : 17]>
@@ -131,7 +131,7 @@ def test_tensors_are_compared_by_what_their_weights_cost(tmp_path, unit, monkeyp
     kept = {name: int(torch.count_nonzero(trainer.module.tensor(name))) for name in ("often", "once")}
     assert sum(kept.values()) == 1280 // 4
     assert (kept["often"] < 100) == (unit in ("flops", "ms"))
-    assert bool(done.costs) == (unit != "parameters")
+    assert bool(done.costs) == (unit not in ("parameters", "auto"))
 
 
 def test_groups_that_are_only_pruned_get_a_kernel(tmp_path):
@@ -141,6 +141,7 @@ def test_groups_that_are_only_pruned_get_a_kernel(tmp_path):
     """
     trainer, done = run(build(text), "", tmp_path, epochs=1, prune="4x", structure="groups")
     assert find_structure(trainer.module.tensor("w").detach(), Layout((64, 256), 1, 0)) in ("groups", "column")
+    assert done.costs == {"w": 1.0}  # products, by default
     assert done.kernels["node"].kernel == "float"  # as the recipe asks
     assert done.kernels["node"].reason == "asked for"
 

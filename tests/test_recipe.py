@@ -136,6 +136,10 @@ def test_a_request_that_makes_no_sense_is_refused(request_, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            '[prune_schedule]\nallocate = "flop"',
+            "recipe.toml: [prune_schedule] allocate: got 'flop', expected",
+        ),
         ('[train]\naugment = "flop"', "recipe.toml: [train]: augment: 'flop' is not known; did you mean flip"),
         ("[train]\naugment = true", r"recipe.toml: [train]: augment: got a boolean"),
         ('prun = "36x"', "recipe.toml: unknown key 'prun'; did you mean prune"),
@@ -195,3 +199,11 @@ def test_a_recipe_that_cannot_be_read_says_why(tmp_path):
 
 def test_an_empty_recipe_file_has_every_default(write):
     assert read_recipe(write("")) == Recipe()
+
+
+def test_an_allocation_that_is_asked_for_wins_over_that_of_the_recipe(write):
+    path = write('prune = "4x"\n[prune_schedule]\nallocate = "bytes"')
+    assert read_request(Request(recipe=path)).prune_schedule.allocate == "bytes"
+    assert read_request(Request(recipe=path, allocate="ms")).prune_schedule.allocate == "ms"
+    with pytest.raises(RecipeError, match=r"allocate: got 'flop', expected one of auto, .* did you mean flops"):
+        read_request(Request(prune="4x", allocate="flop"))

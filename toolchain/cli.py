@@ -21,6 +21,7 @@ from toolchain.structures import parse_structure
 if TYPE_CHECKING:
     from calibration.data import Preprocessing
     from toolchain.pipeline import CompressResult
+    from toolchain.plan import Allocate
 
 Device = Literal["auto", "cpu", "cuda"]
 Layout = Literal["auto", "nchw", "nhwc"]
@@ -36,7 +37,7 @@ Examples:
 """
 
 SECTIONS = {
-    "What to do": ("prune", "structure", "quant", "recipe"),
+    "What to do": ("prune", "structure", "allocate", "quant", "recipe"),
     "Data": ("data", "evaluation", "scale", "mean", "std", "layout"),
     "Training": ("epochs", "budget", "augment", "device", "seed", "resume"),
     "Output": ("output", "report", "quiet", "verbose"),
@@ -165,6 +166,11 @@ def main() -> None:
     callback=_amount(parse_structure),
     help="groups, filter, column, 2:4, block4x1, pattern.",
 )
+@click.option(
+    "--allocate",
+    type=click.Choice(["auto", "parameters", "bytes", "flops", "ms"]),
+    help="Compare tensors by what keeping their weights costs. [default: auto]",
+)
 @click.option("--quant", metavar="GRID", callback=_amount(parse_quant), help="8bit, 4bit, 3bit, 2bit, ternary, binary.")
 @click.option("--recipe", type=_FILE, help="TOML file with everything else: targets per tensor, schedules.")
 @click.option("--data", metavar="SOURCE", help="Training data: .npz, .npy, folder of class folders, package.mod:func.")
@@ -198,6 +204,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     epochs: int | None,
     budget: str | None,
     augment: str | None,
+    allocate: "Allocate | None",
     device: Device,
     seed: int,
     resume: bool,
@@ -235,6 +242,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
                 preprocessing=_preprocessing(scale, mean, std, layout),
                 resume=resume,
                 augment=augment,
+                allocate=allocate,
                 progress=progress,
             )
         if not quiet:

@@ -63,18 +63,23 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
 
 def _find_costs(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> None:
     """Find what a kept weight of every tensor costs in the unit that the plan compares tensors by."""
-    module, unit = run.trainer.module, plan.prune_schedule.allocate
+    module, unit, budgets = run.trainer.module, plan.prune_schedule.allocate, _budgets(plan)
+    if unit == "auto":
+        budgets = tuple(budget for budget in budgets if budget.structure.kind == "groups")
+        unit = "flops"
+    if unit == "parameters" or not budgets:
+        return
     module.eval()
     if unit == "bytes":
         targets = plan.quantize.targets if plan.quantize is not None else ()
         layouts = find_layouts(module.graph, find_weights(module.graph))
-        bits = {name: spec.bits for name, spec in targets}
-        run.done.costs.update(bit_costs(module.weights(), _budgets(plan), layouts, bits))
-    elif unit != "parameters":
+        costs = bit_costs(module.weights(), budgets, layouts, {name: spec.bits for name, spec in targets})
+    else:
         device = module.device
-        module.move_to(torch.device("cpu"))  # ONNX Runtime, whose time it is
-        run.done.costs.update(weight_costs(module, sample, unit, plan.export.threads))
+        module.move_to(torch.device("cpu"))  # ONNX Runtime's, whose time it may be
+        costs = weight_costs(module, sample, unit, plan.export.threads)
         module.move_to(device)
+    run.done.costs.update({name: costs[name] for budget in budgets for name in budget.names})
 
 
 def _budgets(plan: Plan) -> tuple[Budget, ...]:

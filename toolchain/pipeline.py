@@ -34,7 +34,7 @@ from toolchain.measure import (
 )
 from toolchain.module import OnnxModule
 from toolchain.outputs import check_output, default_checkpoint, default_output, default_report
-from toolchain.plan import Device, Plan, describe_plan
+from toolchain.plan import Allocate, Device, Plan, describe_plan
 from toolchain.progress import NullProgress, Progress
 from toolchain.recipe import Request, read_request
 from toolchain.resolve import make_plan
@@ -92,6 +92,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     preprocessing: Preprocessing | None = None,
     resume: bool = False,
     augment: str | None = None,
+    allocate: Allocate | None = None,
     progress: Progress | None = None,
 ) -> CompressResult:
     """Compress an ONNX model into a smaller one that stock ONNX Runtime runs, and measure both.
@@ -118,13 +119,16 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
             begins from the start.
         augment: how training images are varied: ``"none"``, or names such as ``"shift4,flip"``; None, as ``"auto"``,
             shifts images by up to one pixel where that changes nothing that they show.
+        allocate: what is compared over tensors when one ratio is given for all: what their weights are worth by
+            ``"parameters"``, ``"bytes"``, ``"flops"`` or measured ``"ms"``; None, as ``"auto"``, takes flops for
+            gathered groups and parameters for the rest.
         progress: is told what happens.
 
     Raises:
         ToolchainError: anything that the user can mend; nothing is left half-written.
     """
     started = time.monotonic()
-    request = read_request(Request(prune, quant, epochs, budget, device, seed, recipe, structure, augment))
+    request = read_request(Request(prune, quant, epochs, budget, device, seed, recipe, structure, augment, allocate))
     source = Path(model)
     target = Path(output) if output is not None else default_output(source)
     folder = Path(report) if report is not None else default_report(target)

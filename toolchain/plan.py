@@ -11,6 +11,7 @@ from toolchain.errors import RecipeError
 from toolchain.structures import UNSTRUCTURED, Structure
 
 Device = Literal["auto", "cpu", "cuda"]
+Allocate = Literal["auto", "parameters", "bytes", "flops", "ms"]
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
 DEFAULT_EPOCHS = 30  # of training without --epochs and --budget
@@ -123,7 +124,8 @@ class PruneSchedule:
         score: what ranks weights globally: squared weight times root of Adam's second moment, squared weight, that
             relative to the mean of its tensor, or LAMP.
         allocate: what scores are divided by when tensors are compared: how many weights, bytes of the file, products or
-            milliseconds of a run keeping them costs.
+            milliseconds of a run keeping them costs; ``"auto"`` counts products for gathered groups, which are there to
+            be fast, and weights for everything else.
         rho: part of the way to the projection, 0..1, that each optimizer step moves the weights at the end of the ramp.
         ramp: how the pull grows to that: at once, by a factor, as a cosine, or balancing the residuals.
         update_every: optimizer steps between two updates of Z and U.
@@ -136,7 +138,7 @@ class PruneSchedule:
 
     schedule: Literal["frequent", "sharp", "one-shot", "progressive", "reweighted"] = "frequent"
     score: Literal["curvature", "magnitude", "normalised", "lamp"] = "curvature"
-    allocate: Literal["parameters", "bytes", "flops", "ms"] = "parameters"
+    allocate: Allocate = "auto"
     rho: float | None = _between(None, low=0.0, high=1.0)
     ramp: Literal["constant", "growing", "cosine", "balanced"] | None = None
     update_every: int | None = _between(None, low=1)

@@ -39,9 +39,17 @@ from toolchain.amounts import (
     parse_quant,
 )
 from toolchain.augmentation import parse_augment
-from toolchain.errors import RecipeError
+from toolchain.errors import RecipeError, nearest
 from toolchain.options import Toml, check_keys, kind_of, located, read_options, wrong_type
-from toolchain.plan import CalibrationOptions, Device, ExportOptions, PruneSchedule, QuantSchedule, TrainOptions
+from toolchain.plan import (
+    Allocate,
+    CalibrationOptions,
+    Device,
+    ExportOptions,
+    PruneSchedule,
+    QuantSchedule,
+    TrainOptions,
+)
 from toolchain.structures import Structure, parse_structure
 
 _Parsed = TypeVar("_Parsed", PruneTarget, QuantSpec, Structure, float)
@@ -66,6 +74,7 @@ class Request:
         recipe: path of a ``recipe.toml``.
         structure: such as ``"groups"``; None leaves it to the recipe.
         augment: such as ``"shift4,flip"``; None leaves it to the recipe.
+        allocate: such as ``"flops"``; None leaves it to the recipe.
     """
 
     prune: str | float | None = None
@@ -77,6 +86,7 @@ class Request:
     recipe: str | os.PathLike[str] | None = None
     structure: str | None = None
     augment: str | None = None
+    allocate: Allocate | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +147,12 @@ def read_request(request: Request) -> Recipe:
         quant=recipe.quant if request.quant is None else _quant(request.quant, ""),
         train=replace(train, seed=_whole(request.seed, "seed"), device=request.device),
     )
+    if request.allocate is not None:
+        if request.allocate not in get_args(Allocate):
+            units = get_args(Allocate)
+            text = f"got {request.allocate!r}, expected one of {', '.join(units)}; {nearest(request.allocate, units)}"
+            raise RecipeError(f"allocate: {text}")
+        recipe = replace(recipe, prune_schedule=replace(recipe.prune_schedule, allocate=request.allocate))
     _check_asks(recipe)
     return recipe
 
