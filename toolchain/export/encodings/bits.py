@@ -1,7 +1,8 @@
 """Unsigned integers of any width in bytes: packed by numpy, unpacked by ONNX nodes that fold at load.
 
 Operators of opset 11 only. ``BitShift`` and ``Mod`` split bytes; widths that do not divide 8 are put together again
-from single bits by one ``MatMulInteger`` with the powers of two.
+from single bits by one ``MatMulInteger`` with the powers of two. Those lie plane by plane, the lowest bits of all
+values first: the runtime is fast at a row times a wide matrix, and slow at many short rows.
 """
 
 import numpy as np
@@ -29,17 +30,28 @@ def encode(values: np.ndarray, width: int) -> np.ndarray:
     values = values.astype(np.uint8)
     if width == 1:
         return np.packbits(values, bitorder="little").reshape(-1, 1)
-    per = 8 // width if width in ALIGNED else 8
+    if width not in ALIGNED:
+        planes = split_planes(values, width)
+        return np.packbits(planes, axis=1, bitorder="little").reshape(-1, 1)
+    per = 8 // width
     padded = np.zeros(-(-len(values) // per) * per, np.uint8)
     padded[: len(values)] = values
-    if width in ALIGNED:
-        groups = padded.reshape(-1, per)
-        packed = groups[:, 0].copy()
-        for column in range(1, per):
-            packed |= groups[:, column] << np.uint8(column * width)
-        return packed.reshape(-1, 1)
-    bits = np.unpackbits(padded.reshape(-1, 1), axis=1, count=width, bitorder="little")
-    return np.packbits(bits.reshape(-1), bitorder="little").reshape(-1, 1)
+    groups = padded.reshape(-1, per)
+    packed = groups[:, 0].copy()
+    for column in range(1, per):
+        packed |= groups[:, column] << np.uint8(column * width)
+    return packed.reshape(-1, 1)
+
+
+def split_planes(values: np.ndarray, width: int) -> np.ndarray:
+    """Return the bits of ``values``, lowest first: uint8 0 or 1, ``[width, values]``."""
+    return np.stack([(values >> bit & 1).astype(np.uint8) for bit in range(width)])
+
+
+def join_planes(builder: Builder, planes: str, count: int, width: int) -> str:
+    """Add nodes that make ``count`` values, int32, of the planes of their bits one after the other."""
+    planes = builder.node("Reshape", [planes, builder.ints([width, count])])  # takes fewer bytes than a -1
+    return builder.node("MatMulInteger", [builder.constant(2 ** np.arange(width, dtype=np.uint8)), planes])
 
 
 def decode(builder: Builder, packed: np.ndarray, width: int) -> str:
@@ -52,8 +64,6 @@ def decode(builder: Builder, packed: np.ndarray, width: int) -> str:
     value = builder.node("BitShift", [value, shifts], {"direction": "RIGHT"})
     value = builder.node("Mod", [value, builder.constant(np.array(2**step, np.uint8))])
     if width not in ALIGNED:
-        value = builder.node("Reshape", [value, builder.ints([-1, width])])
-        weights = builder.constant(2 ** np.arange(width, dtype=np.uint8))
-        return builder.node("MatMulInteger", [value, weights])
+        return join_planes(builder, value, 8 * packed.size // width, width)
     value = builder.node("Reshape", [value, builder.ints([-1])])
     return builder.cast(value, TensorProto.INT32)

@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto
 
 from toolchain.export.builder import Builder, make_node
-from toolchain.export.encodings import half, levels, positions
+from toolchain.export.encodings import bits, half, levels, positions
 from toolchain.export.encodings.content import Content
 
 # Elements of a tensor above which a few hundred bytes do not matter.
@@ -96,8 +96,8 @@ def _sparse(content: Content, turned: bool) -> Pooled | None:
     if not index.size:
         return None
     below = np.diff(index, prepend=-1) - 1
-    bits = [index.size * (1 + parameter) + int((below >> parameter).sum()) for parameter in _PARAMETERS]
-    return Pooled(content, turned, index, flat[index], (flat.size, *bits[1:]))
+    sizes = [index.size * (1 + parameter) + int((below >> parameter).sum()) for parameter in _PARAMETERS]
+    return Pooled(content, turned, index, flat[index], (flat.size, *sizes[1:]))
 
 
 def _width(count: int) -> int:
@@ -133,15 +133,15 @@ def encode(builder: Builder, pooled: Mapping[str, Pooled], opset: int) -> None:
 
 def _choose_parameters(pooled: Mapping[str, Pooled]) -> dict[int, list[str]]:
     """Return which tensors are stored by which Rice parameter, the fewest bytes in all."""
-    bits = np.array([item.bits for item in pooled.values()])
+    sizes = np.array([item.bits for item in pooled.values()])
 
     def cost(chosen: tuple[int, ...]) -> float:
-        return float(bits[:, chosen].min(1).sum()) / 8 + sum(_PARAMETER_BYTES[parameter] for parameter in chosen)
+        return float(sizes[:, chosen].min(1).sum()) / 8 + sum(_PARAMETER_BYTES[parameter] for parameter in chosen)
 
     every = [item for count in range(1, _MOST_PARAMETERS + 1) for item in combinations(_PARAMETERS, count)]
     best = min(every, key=cost)
     groups: dict[int, list[str]] = {}
-    for name, place in zip(pooled, bits[:, best].argmin(1), strict=True):
+    for name, place in zip(pooled, sizes[:, best].argmin(1), strict=True):
         groups.setdefault(best[place], []).append(name)
     return groups
 
@@ -158,7 +158,11 @@ def _encode_sparse(
     ]
     counts = [stream.size for stream, _ in gaps]
     fields = [np.concatenate([stream for stream, _ in gaps])]
-    fields += [_bits(low, parameter) for parameter, (_, low) in zip(groups, gaps, strict=True) if parameter]
+    fields += [
+        bits.split_planes(low, parameter).reshape(-1)
+        for parameter, (_, low) in zip(groups, gaps, strict=True)
+        if parameter
+    ]
     stream, *others = _unpack(builder, [*fields, *_codes(kept)], opset)
     lows = iter(others)
     step = builder.cast(stream, TensorProto.INT32)
@@ -173,7 +177,7 @@ def _encode_sparse(
         ]
     )
     low_parts = [
-        _weigh(builder, next(lows), low.size, parameter) if parameter else ""
+        bits.join_planes(builder, next(lows), low.size, parameter) if parameter else ""
         for parameter, (_, low) in zip(groups, gaps, strict=True)
     ]
     kept_values = _values(builder, kept, *lows)
@@ -199,7 +203,7 @@ def _codes(kept: np.ndarray) -> list[np.ndarray]:
     if kept.itemsize > 1:
         return []
     found = levels.find_levels(kept)
-    return [_bits(levels.find_codes(kept, found), _width(found.size))]
+    return [bits.split_planes(levels.find_codes(kept, found), _width(found.size)).reshape(-1)]
 
 
 def _values(builder: Builder, kept: np.ndarray, codes: str = "") -> str:
@@ -207,26 +211,24 @@ def _values(builder: Builder, kept: np.ndarray, codes: str = "") -> str:
     if not codes:
         return builder.tensor(kept)
     found = levels.find_levels(kept)
-    return builder.node("Gather", [builder.constant(found), _weigh(builder, codes, kept.size, _width(found.size))])
-
-
-def _bits(values: np.ndarray, width: int) -> np.ndarray:
-    """Return ``width`` bits per value, lowest first: uint8 0 or 1."""
-    return np.unpackbits(values.astype(np.uint8).reshape(-1, 1), axis=1, count=width, bitorder="little").reshape(-1)
+    return builder.node(
+        "Gather", [builder.constant(found), bits.join_planes(builder, codes, kept.size, _width(found.size))]
+    )
 
 
 def _unpack(builder: Builder, fields: Sequence[np.ndarray], opset: int) -> list[str]:
     """Add nodes that unpack fields of bits: uint8 0 or 1 each."""
     if not fields:
         return []
-    bits = np.concatenate(fields)
-    packed_bytes = (bits.size + 7) // 8
-    packed = builder.tensor(np.packbits(bits, bitorder="little").reshape(-1, 1))
-    value = builder.node("BitShift", [packed, builder.constant(np.arange(8, dtype=np.uint8))], {"direction": "RIGHT"})
+    packed = np.packbits(np.concatenate(fields), bitorder="little").reshape(-1, 1)
+    value = builder.node(
+        "BitShift", [builder.tensor(packed), builder.constant(np.arange(8, dtype=np.uint8))], {"direction": "RIGHT"}
+    )
     value = builder.node("Mod", [value, builder.constant(np.array(2, np.uint8))])
-    value = builder.node("Reshape", [value, builder.ints([8 * packed_bytes])])
-    rest = -bits.size % 8
-    return _split(builder, value, [*(field.size for field in fields), *([rest] if rest else [])], opset)[: len(fields)]
+    value = builder.node("Reshape", [value, builder.ints([8 * packed.size])])
+    sizes = [field.size for field in fields]
+    rest = 8 * packed.size - sum(sizes)
+    return _split(builder, value, [*sizes, *([rest] if rest else [])], opset)[: len(fields)]
 
 
 def _split(
@@ -241,9 +243,3 @@ def _split(
     else:
         builder.nodes.append(make_node("Split", [value, builder.ints(sizes)], parts))
     return parts
-
-
-def _weigh(builder: Builder, bits: str, count: int, width: int) -> str:
-    """Add nodes that make ``count`` integers of ``width`` bits each: int32."""
-    bits = builder.node("Reshape", [bits, builder.ints([count, width])])  # takes fewer bytes than -1
-    return builder.node("MatMulInteger", [bits, builder.constant(2 ** np.arange(width, dtype=np.uint8))])
