@@ -1,6 +1,6 @@
 """Fine-tuning inside the formats: masks frozen, values on their grids, gradients straight through."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from passes.base import Constraint
+from passes.snapshot import Snapshot
 from passes.training import LogEntry, Stage
 from toolchain.checkpoint import State
 from toolchain.module import OnnxModule
@@ -17,12 +18,17 @@ from toolchain.module import OnnxModule
 class FinetuneStage(Stage):
     """Trains latent weights whose projections are the module's weights (Bengio et al. 2013, straight-through).
 
+    With a blend the module begins with its weights before compression, which then fade: its weights are ``beta * dense
+    + (1 - beta) * projection``, beta from 1 to 0 (VCON, 2025). Whatever is judged or kept is the projection alone.
+
     Attributes:
         name: the phase's name in progress and report.
         module: the model; its weights lie in their formats at every moment.
         refit: the set whose scales follow the latent weights during the first part of the phase; None keeps them.
         refit_every: steps between two refits.
         frozen_from: progress from which scales no longer move.
+        dense: weights before compression, by tensor name; where one has another shape by now, nothing is blended.
+        blend: part of the phase over which they fade; 0 does without.
     """
 
     name: str
@@ -30,6 +36,9 @@ class FinetuneStage(Stage):
     refit: Constraint | None = None
     refit_every: int = 32
     frozen_from: float = 0.6
+    dense: Mapping[str, Tensor] = field(default_factory=dict)
+    blend: float = 0.0
+    beta: float = field(init=False)
     weights: dict[str, nn.Parameter] = field(init=False)
     latent: dict[str, nn.Parameter] = field(init=False)
     kept: int = field(init=False)
@@ -41,6 +50,7 @@ class FinetuneStage(Stage):
         self.latent = {name: nn.Parameter(weight.detach().clone()) for name, weight in self.weights.items()}
         self._project()
         self.kept = self._count()
+        self._fade(0.0)
 
     def parameters(self) -> list[Tensor]:
         """The latent weights, and every parameter that has no format."""
@@ -53,14 +63,32 @@ class FinetuneStage(Stage):
             gradient, weight.grad = weight.grad, None
             mask = self.module.formats[name].mask
             self.latent[name].grad = gradient if mask is None or gradient is None else gradient.mul_(mask)
+            if gradient is not None and self._blends(name):
+                gradient.mul_(1 - self.beta)
 
     def after_step(self, step: int, done: float, optimizer: torch.optim.Adam) -> None:  # noqa: ARG002 - Stage's signature
-        """Project the latent weights into their formats."""
+        """Project the latent weights into their formats, and blend them with the dense ones."""
         if self.refit is not None and done < self.frozen_from and step % self.refit_every == 0:
             self.module.formats.update(self.refit.fit(self.latent, self.module.formats, {}))
         self._project()
         if step % self.refit_every == 0:
             self.kept = self._count()
+        self._fade(done)
+
+    def _fade(self, done: float) -> None:
+        """Blend the projected weights with what is left of the dense ones at progress ``done``."""
+        self.beta = max(0.0, 1 - done / self.blend) if self.blend > 0 else 0.0
+        self._mix()
+
+    @torch.no_grad()
+    def _mix(self) -> None:
+        for name, weight in self.weights.items():
+            if self._blends(name):
+                weight.lerp_(self.dense[name].to(weight), self.beta)
+
+    def _blends(self, name: str) -> bool:
+        dense = self.dense.get(name)
+        return self.beta > 0 and dense is not None and dense.shape == self.weights[name].shape
 
     def _count(self) -> int:
         return sum(int(torch.count_nonzero(weight)) for weight in self.weights.values())
@@ -72,20 +100,31 @@ class FinetuneStage(Stage):
 
     @contextmanager
     def feasible(self, done: float) -> Iterator[bool]:  # noqa: ARG002 - Stage's signature
-        """Yield True: the module always lies in its formats."""
-        yield True
+        """Yield True: the module lies in its formats, or does for the time of the context."""
+        if self.beta == 0:
+            yield True
+            return
+        saved = Snapshot.of(self.module)
+        self._project()
+        try:
+            yield True
+        finally:
+            saved.restore(self.module)
 
     def figures(self) -> LogEntry:
         """Return how many weights of the tensors that have a format are not zero."""
         return {"kept": self.kept}
 
     def state(self) -> State:
-        """Return the latent weights and what ``figures`` shows."""
-        return {"latent": {name: latent.detach() for name, latent in self.latent.items()}, "kept": self.kept}
+        """Return the latent weights, the blend and what ``figures`` shows."""
+        latent = {name: latent.detach() for name, latent in self.latent.items()}
+        return {"latent": latent, "kept": self.kept, "beta": self.beta}
 
     @torch.no_grad()
     def restore(self, state: State, optimizer: torch.optim.Adam) -> None:  # noqa: ARG002 - Stage's signature
-        """Put the latent weights back; the module's lie in their formats already."""
+        """Put the latent weights back, and the module's where those make them."""
         for name, latent in self.latent.items():
             latent.copy_(state["latent"][name])
-        self.kept = state["kept"]
+        self.kept, self.beta = state["kept"], state["beta"]
+        self._project()
+        self._mix()

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from torch import Tensor
+
 from passes.admm_training import AdmmStage
 from passes.base import Pass
 from passes.constraints import Budget, TopK, progressive
@@ -27,6 +29,8 @@ class Prune(Pass):
         start: ratio that the progressive targets begin at.
         admm_share: part of the allowance spent in ADMM, the rest trains the survivors.
         layouts: by tensor name, for structures.
+        dense: weights before compression, by tensor name, which training of the survivors may begin with.
+        blend: part of that training over which they fade; 0 does without.
         costs: of keeping one weight, by tensor name, by which scores are divided; 1 where there is none.
     """
 
@@ -36,6 +40,8 @@ class Prune(Pass):
     start: float = 5.0
     admm_share: float = 0.6
     layouts: Mapping[str, Layout] = field(default_factory=dict)
+    dense: Mapping[str, Tensor] = field(default_factory=dict)
+    blend: float = 0.0
     costs: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -45,9 +51,10 @@ class Prune(Pass):
 
     def phases(self) -> tuple[Phase, ...]:
         """Return ADMM, after which the formats have masks with exactly the asked counts, and training inside those."""
+        finetune = partial(FinetuneStage, "train survivors", dense=self.dense, blend=self.blend)
         return (
             Phase("prune", self.admm_share, self._admm, self._project),
-            Phase("train survivors", 1 - self.admm_share, partial(FinetuneStage, "train survivors")),
+            Phase("train survivors", 1 - self.admm_share, finetune),
         )
 
     def _admm(self, module: OnnxModule) -> AdmmStage:

@@ -20,7 +20,7 @@ from toolchain.allocation import bit_costs, weight_costs
 from toolchain.amounts import QuantSpec
 from toolchain.export import activation_values, choose_kernels
 from toolchain.formats import TensorFormat
-from toolchain.graph import Graph, find_weights
+from toolchain.graph import find_weights
 from toolchain.graph.layout import find_layouts
 from toolchain.module import OnnxModule
 from toolchain.plan import Plan, PruneSchedule
@@ -44,7 +44,7 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         quant_share = plan.quant_schedule.time_share if plan.prune is not None else 1.0
     if plan.prune is not None:
         run.do(partial(_find_costs, plan, run, sample))
-        for phase in _prune_pass(plan, module.graph, run.done.costs).phases():
+        for phase in _prune_pass(plan, run.trainer.teacher, run.done.costs).phases():
             run.train(phase, (1 - quant_share) * phase.share)
     choose = partial(_choose_kernels, plan, run, sample)
     if plan.quantize is None:
@@ -87,8 +87,8 @@ def _budgets(plan: Plan) -> tuple[Budget, ...]:
     return tuple(Budget(group.names, group.kept, group.structure) for group in groups)
 
 
-def _prune_pass(plan: Plan, graph: Graph, costs: Mapping[str, float]) -> Prune:
-    schedule = plan.prune_schedule
+def _prune_pass(plan: Plan, original: OnnxModule, costs: Mapping[str, float]) -> Prune:
+    schedule, graph = plan.prune_schedule, original.graph
     return Prune(
         budgets=_budgets(plan),
         schedule=_schedule(schedule),
@@ -96,6 +96,8 @@ def _prune_pass(plan: Plan, graph: Graph, costs: Mapping[str, float]) -> Prune:
         start=schedule.progressive_start,
         admm_share=schedule.admm_share,
         layouts=find_layouts(graph, find_weights(graph)),
+        dense=original.weights(),
+        blend=schedule.blend,
         costs=costs,
     )
 

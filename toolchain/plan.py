@@ -134,6 +134,7 @@ class PruneSchedule:
         sharpness: radius of the sharpness-aware gradient; 0 is the plain gradient.
         progressive_start: ratio at which the geometric tightening towards the target begins; 1 keeps all.
         admm_share: part of the training time spent in ADMM; the rest is masked fine-tuning.
+        blend: part of the fine-tuning over which the dense weights fade that it begins with; 0 begins without them.
     """
 
     schedule: Literal["frequent", "sharp", "one-shot", "progressive", "reweighted"] = "frequent"
@@ -147,6 +148,7 @@ class PruneSchedule:
     sharpness: float | None = _between(None, low=0.0)
     progressive_start: float = _between(5.0, low=1.0)
     admm_share: float = _between(0.6, low=0.0, high=1.0)
+    blend: float = _between(0.0, low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
+import copy
+
+import pytest
 import torch
 
 from passes.allowance import Allowance
 from passes.constraints import Levels, LevelTarget
 from passes.finetune import FinetuneStage
 from passes.projection import project_onto
+from passes.snapshot import Snapshot
 from passes.training import train
 from toolchain.formats import TensorFormat
 
@@ -35,3 +39,80 @@ def test_scales_stay_where_nothing_refits_them(trainer):
     scale = trainer.module.formats["w1"].grid.scale.clone()
     train(trainer, FinetuneStage("finetune", trainer.module), Allowance(steps=40))
     assert torch.equal(trainer.module.formats["w1"].grid.scale, scale)
+
+
+def pruned(make_trainer, blend, **options):
+    """Return a trainer whose first weights are masked, and a stage that begins with them as they were."""
+    trainer = make_trainer(**options)
+    dense = {name: weight.detach().clone() for name, weight in trainer.module.weights().items()}
+    mask = torch.rand(16, 6, generator=torch.Generator().manual_seed(1)) < 0.3
+    trainer.module.formats["w1"] = TensorFormat(mask)
+    with torch.no_grad():
+        trainer.module.tensor("w1").mul_(mask)
+    return trainer, FinetuneStage("finetune", trainer.module, dense=dense, blend=blend), dense
+
+
+def test_a_blend_begins_with_the_dense_weights_and_ends_with_the_projected_ones(make_trainer):
+    trainer, stage, dense = pruned(make_trainer, 0.5)
+    weight, mask = trainer.module.tensor("w1"), trainer.module.formats["w1"].mask
+    assert torch.equal(weight, dense["w1"])
+    stage.after_step(1, 0.25, None)
+    assert torch.allclose(weight[~mask], 0.5 * dense["w1"][~mask])
+    stage.after_step(2, 0.5, None)
+    assert not weight[~mask].any()
+
+
+def test_only_the_projected_weights_of_a_blend_are_judged_and_it_goes_on_afterwards(make_trainer):
+    trainer, stage, _ = pruned(make_trainer, 1.0)
+    stage.after_step(1, 0.3, None)
+    weight, mask = trainer.module.tensor("w1"), trainer.module.formats["w1"].mask
+    before = weight.detach().clone()
+    with stage.feasible(0.3) as keep:
+        assert keep
+        assert not weight[~mask].any()
+    assert torch.equal(weight, before)
+    assert stage.figures()["kept"] == int(mask.sum())
+
+
+def test_a_blend_trains_the_latent_weights_as_much_as_they_count(make_trainer):
+    _, stage, _ = pruned(make_trainer, 1.0)
+    for done, expected in ((0.0, 0.0), (0.25, 0.25), (1.0, 1.0)):
+        stage.after_step(1, done, None)
+        stage.weights["w1"].grad = torch.ones(16, 6)
+        stage.after_backward()
+        gradient = stage.latent["w1"].grad
+        assert gradient.max() == expected
+
+
+def test_what_a_blend_ends_with_lies_in_the_mask(make_trainer):
+    for blend in (0.5, 1.0):
+        trainer, stage, _ = pruned(make_trainer, blend)
+        train(trainer, stage, Allowance(steps=30))
+        assert not trainer.module.tensor("w1")[~trainer.module.formats["w1"].mask].any()
+
+
+@pytest.mark.parametrize("step", [1, 5, 14, 22])
+def test_a_blend_goes_on_where_it_was_interrupted(make_trainer, step):
+    kept = []
+
+    def keep(state):
+        kept.append(
+            (copy.deepcopy(state()), Snapshot.of(trainer.module), copy.deepcopy(trainer.rng.bit_generator.state))
+        )
+
+    trainer, stage, _ = pruned(make_trainer, 0.7)
+    train(trainer, stage, Allowance(steps=24), keep=keep)
+    whole = Snapshot.of(trainer.module)
+    saved, module, rng = kept[step]
+    later, _, dense = pruned(make_trainer, 0.7)
+    module.restore(later.module)
+    later.rng.bit_generator.state = rng
+    train(later, FinetuneStage("finetune", later.module, dense=dense, blend=0.7), Allowance(steps=24), saved)
+    assert all(torch.equal(value, whole.tensors[key]) for key, value in later.module.state_dict().items())
+
+
+def test_weights_of_another_shape_are_not_blended(make_trainer):
+    trainer, _, dense = pruned(make_trainer, 0.0)
+    before = trainer.module.tensor("w1").detach().clone()
+    FinetuneStage("finetune", trainer.module, dense={"w1": dense["w1"][:8]}, blend=1.0)
+    assert torch.equal(trainer.module.tensor("w1"), before)
