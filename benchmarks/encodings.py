@@ -29,9 +29,10 @@ OPSET = 17
 SHAPES = ((500, 800), (512, 512, 3, 3))
 DENSITIES = (1.0, 1 / 4, 1 / 12, 1 / 36, 1 / 61, 1 / 246)
 BITS = (1, 2, 3, 8)
-# What a tensor of more than 100,000 weights may take, as a part of the bound; and what its decode nodes take, which is
-# more than the rest of that where the bound is below 10 KB.
+# What a tensor of more than 100,000 weights may take, as a part of the bound; and where that is not 800 bytes more than
+# what a Rice code takes, which the decode nodes are.
 ALLOWED = 1.08
+RICE = 1.04
 DECODER = 800
 
 
@@ -145,7 +146,8 @@ def main() -> None:
     beyond = [
         row[:5]
         for row, item in zip(rows, results, strict=True)
-        if item["count"] == 1 and item["bytes"] > max(ALLOWED * item["entropy_bytes"], item["entropy_bytes"] + DECODER)
+        if item["count"] == 1
+        and item["bytes"] > max(ALLOWED * item["entropy_bytes"], RICE * item["entropy_bytes"] + DECODER)
     ]
     if beyond:
         sys.exit(f"more than {ALLOWED - 1:.0%} and more than {DECODER} bytes above the entropy: {beyond}")

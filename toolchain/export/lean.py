@@ -1,4 +1,4 @@
-"""A graph without what nobody computes with: names of inner values and nodes, and attributes at their defaults.
+"""A graph without what nobody computes with: long inner names, attributes at their defaults, constants held twice.
 
 A small network's file is to a fifth made of these. What others may rely on stays: inputs, outputs, their names and
 shapes, the order of the nodes, the metadata of the model.
@@ -11,10 +11,12 @@ from string import ascii_letters, digits
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, helper
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from toolchain.errors import ExportError
+from toolchain.export.builder import make_tensor
 from toolchain.export.sessions import open_session
+from toolchain.graph import IR_FREE_INITIALIZERS
 
 # Names are kept unless they make out more than this part of the file.
 NOTICEABLE = 0.05
@@ -25,6 +27,17 @@ _EVERY_ENTRY = {"dilations": 1, "strides": 1, "pads": 0, "output_padding": 0}
 _WINDOWED = ("AveragePool", "Conv", "ConvTranspose", "LpPool", "MaxPool")
 _WEIGHTED = ("Conv", "ConvTranspose")
 _WINDOW_OPSET = 11
+
+# Serialized bytes of constants that are compared with others, and their types.
+_SMALL = 1024
+_PLAIN = (
+    TensorProto.BOOL,
+    TensorProto.FLOAT,
+    TensorProto.INT8,
+    TensorProto.INT32,
+    TensorProto.INT64,
+    TensorProto.UINT8,
+)
 
 
 def shorten(proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> tuple[onnx.ModelProto, str]:
@@ -43,13 +56,15 @@ def shorten(proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> tuple[on
     short.CopyFrom(proto)
     _drop_texts(short.graph)
     _drop_defaults(short)
+    if short.ir_version >= IR_FREE_INITIALIZERS:
+        _share_constants(short.graph)
     _rename(short.graph)
     saved = 1 - short.ByteSize() / proto.ByteSize()
     if saved <= NOTICEABLE or not _agree(proto, short, feeds):
         return proto, ""
     return short, (
-        f"Names of nodes and inner values, and attributes at their defaults, were {saved:.0%} of so small a file: the "
-        "names are short now, the attributes left out. Inputs, outputs and metadata stay as they were."
+        f"Names of nodes and inner values, attributes at their defaults and constants held twice were {saved:.0%} of so "
+        "small a file: the names are short now, the rest left out. Inputs, outputs and metadata stay as they were."
     )
 
 
@@ -91,6 +106,44 @@ def _is_default(attribute: AttributeProto, schema: onnx.defs.OpSchema) -> bool:
         return False
     equal: bool = helper.get_attribute_value(attribute) == helper.get_attribute_value(known.default_value)
     return equal and attribute.type == known.default_value.type and not attribute.ref_attr_name
+
+
+def _share_constants(graph: onnx.GraphProto) -> None:
+    """Hold small constants once, as initializers: a Constant node is one with more around it."""
+    fixed = {value.name for value in chain(graph.input, graph.output)}
+    found = [(item, item.name) for item in graph.initializer if item.name not in fixed]
+    nodes = [node for node in graph.node if _constant(node) is not None and node.output[0] not in fixed]
+    found += [(tensor, node.output[0]) for node in nodes if (tensor := _constant(node)) is not None]
+    first: dict[bytes, str] = {}
+    same = {}
+    made = [item for item in graph.initializer if item.name in fixed]
+    for tensor, name in found:
+        plain = make_tensor(numpy_helper.to_array(tensor), "") if _is_small(tensor) else None
+        key = name.encode() if plain is None else plain.SerializeToString(deterministic=True)
+        same[name] = first.setdefault(key, name)
+        if same[name] == name:
+            made.append(tensor if plain is None else plain)
+            made[-1].name = name
+    kept = [node for node in graph.node if node.output[0] not in same]
+    for node in kept:
+        node.input[:] = [same.get(name, name) for name in node.input]
+    for field, items in (("node", kept), ("initializer", made)):
+        graph.ClearField(field)
+        getattr(graph, field).extend(items)
+
+
+def _is_small(tensor: TensorProto) -> bool:
+    inline = tensor.data_location != TensorProto.EXTERNAL
+    return inline and tensor.data_type in _PLAIN and tensor.ByteSize() <= _SMALL
+
+
+def _constant(node: onnx.NodeProto) -> TensorProto | None:
+    """Return the tensor of a Constant node that holds one."""
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        return None
+    return next(
+        (item.t for item in node.attribute if item.name == "value" and item.type == AttributeProto.TENSOR), None
+    )
 
 
 def _rename(graph: onnx.GraphProto) -> None:
