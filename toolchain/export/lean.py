@@ -63,8 +63,8 @@ def shorten(proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> tuple[on
     if saved <= NOTICEABLE or not _agree(proto, short, feeds):
         return proto, ""
     return short, (
-        f"Names of nodes and inner values, attributes at their defaults and constants held twice were {saved:.0%} of so "
-        "small a file: the names are short now, the rest left out. Inputs, outputs and metadata stay as they were."
+        f"Names of nodes and inner values, attributes at their defaults and constants held twice were {saved:.0%} of "
+        "so small a file: the names are short now, the rest left out. Inputs, outputs and metadata stay as they were."
     )
 
 
