@@ -25,6 +25,7 @@ from toolchain.graph.layout import find_layouts
 from toolchain.module import OnnxModule
 from toolchain.plan import Plan, PruneSchedule
 from toolchain.run import Compression, Run
+from toolchain.shrinking import remove_dead
 
 SPARSE = 0.1  # a tensor with this part of exact zeros was pruned; trained weights are hardly ever exactly zero
 KERNELS_WEIGHT = 0.04  # part of the whole job's time, for the time left
@@ -38,7 +39,7 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         run: with the model, its teacher, the data and the time.
         sample: one model input batch, on which kernels are timed.
     """
-    module = run.trainer.module
+    shrink = partial(remove_dead, plan, run)
     quant_share = 0.0
     if plan.quantize is not None:
         quant_share = plan.quant_schedule.time_share if plan.prune is not None else 1.0
@@ -46,18 +47,23 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         run.do(partial(_find_costs, plan, run, sample))
         for phase in _prune_pass(plan, run.trainer.teacher, run.done.costs).phases():
             run.train(phase, (1 - quant_share) * phase.share)
+            run.do(shrink)  # as soon as the masks are final: what follows trains and times the smaller model
     choose = partial(_choose_kernels, plan, run, sample)
     if plan.quantize is None:
         run.do(choose, "choose kernels", KERNELS_WEIGHT)
     else:
-        run.do(partial(_keep_zeros, module, plan.quantize.names))
-        quantize, admm_share = _quantize_pass(plan, module), plan.quant_schedule.admm_share
+        run.do(partial(_keep_zeros, run.trainer, plan.quantize.names))
+        quantize, admm_share = _quantize_pass(plan, run.trainer.module), plan.quant_schedule.admm_share
         for phase in quantize.phases():
             run.train(phase, quant_share * admm_share * phase.share)
+        if plan.prune is not None:
+            run.do(shrink)
         run.do(choose, "choose kernels", KERNELS_WEIGHT)
         stage = partial(FinetuneStage, "train in grid", refit=quantize.constraint)
         run.train(Phase("train in grid", 1.0, stage, _settle), quant_share * (1 - admm_share))
-        run.do(partial(round_biases, module))
+        if plan.prune is not None:
+            run.do(shrink)
+        run.do(partial(_round_biases, run.trainer))
     return run.done
 
 
@@ -119,8 +125,13 @@ def _quantize_pass(plan: Plan, module: OnnxModule) -> Quantize:
     )
 
 
-def _keep_zeros(module: OnnxModule, names: tuple[str, ...]) -> None:
+def _round_biases(trainer: Trainer) -> None:
+    round_biases(trainer.module)
+
+
+def _keep_zeros(trainer: Trainer, names: tuple[str, ...]) -> None:
     """Give a tensor that comes with many zeros a mask, so that what somebody pruned before stays pruned."""
+    module = trainer.module
     for name in names:
         weight = module.tensor(name).detach()
         if name not in module.formats and float((weight == 0).float().mean()) >= SPARSE:

@@ -160,11 +160,11 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         done = run_passes(plan, run, sample.feeds)
     except TrainingError as error:
         checkpoint.remove()  # the same error would follow from it
-        raise _with_rescued(error, module, target) from error
+        raise _with_rescued(error, trainer.module, target) from error
     trained = time.monotonic()
 
     told.phase("export and verify", EXPORT_WEIGHT)
-    written, parity, note = _export(module, done, workload.split.evaluation, target)
+    written, parity, note = _export(trainer.module, done, workload.split.evaluation, target)
     told.phase("measure", MEASURE_WEIGHT)
     reasons = {node: choice.reason for node, choice in done.kernels.items()}
     measured = Measurements(
@@ -173,7 +173,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         plan=describe_plan(replace(plan, train=replace(plan.train, learning_rate=trainer.learning_rate))),
         seed=plan.train.seed,
         size=size_section(source, target),
-        weights=weights_section(module, written.tensors, reasons),
+        weights=weights_section(graph, trainer.module, written.tensors, reasons),
         quality=quality_section(source, target, workload.split.evaluation, classes=workload.classes),
         latency=measure_latency(source, target, sample, plan.export.threads),
         parity=asdict(parity),

@@ -12,6 +12,7 @@ from passes.phase import Phase
 from passes.snapshot import Snapshot
 from passes.trainer import Trainer
 from passes.training import LogEntry
+from toolchain.channels.modules import replay
 from toolchain.checkpoint import Checkpoint, State
 from toolchain.deadline import TRAINING_WEIGHT, Deadline
 from toolchain.export import KernelChoice
@@ -25,12 +26,14 @@ class Compression:
         kernels: the chosen kernel by node name.
         log: interim figures of all phases.
         costs: of keeping one weight, by tensor name, where tensors are not compared by parameters.
+        removed: what went out of the model, one step after the other: indices of channels by group.
         earlier_s: seconds that the passes took before the run was interrupted.
     """
 
     kernels: dict[str, KernelChoice] = field(default_factory=dict)
     log: list[LogEntry] = field(default_factory=list)
     costs: dict[str, float] = field(default_factory=dict)
+    removed: list[dict[str, list[int]]] = field(default_factory=list)
     earlier_s: float = 0.0
 
     def state(self) -> State:
@@ -38,13 +41,14 @@ class Compression:
         return {
             "kernels": {name: asdict(choice) for name, choice in self.kernels.items()},
             "log": self.log,
+            "removed": self.removed,
             "costs": self.costs,
         }
 
     def restore(self, state: State) -> None:
         """Go on from a state."""
         self.kernels = {name: KernelChoice(**choice) for name, choice in state["kernels"].items()}
-        self.log, self.costs = state["log"], state["costs"]
+        self.log, self.removed, self.costs = state["log"], state["removed"], state["costs"]
 
 
 @dataclass
@@ -133,6 +137,10 @@ class Run:
 
     def restore(self, state: State) -> None:
         """Go on from a state."""
+        self.done.restore(state["done"])
+        if self.done.removed:
+            device, sample = self.trainer.module.device, self.trainer.example()
+            self.trainer.module = replay(self.trainer.teacher.graph, sample, self.done.removed).to(device)
         module = self.trainer.module
         self.finished, self.under_way = state["finished"], state["under_way"]
         Snapshot.from_state(state["module"], module.device).restore(module)
@@ -141,5 +149,4 @@ class Run:
         if state["random"]["cuda"] is not None and module.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"])
         self.deadline.restore(state["deadline"])
-        self.done.restore(state["done"])
         self.done.earlier_s = state["took_s"]

@@ -101,7 +101,7 @@ def measured(tmp_path_factory):
             plan=[{"step": "prune", "says": "prune 2 tensors to 40 of 160 weights (4x)"}],
             seed=0,
             size=size_section(*paths),
-            weights=weights_section(module, {}),
+            weights=weights_section(module.graph, module, {}),
             quality=quality_section(*paths, samples(40), threads=1),
             latency=measure_latency(*paths, Batch({"x": np.zeros((1, 6), np.float32)}, None), threads=1, seconds=0.1),
             parity={"judged": "end to end", "max_abs_error": 1e-6, "tolerance": 1e-4, "outputs": []},

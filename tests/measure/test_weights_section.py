@@ -27,7 +27,7 @@ def test_zeros_are_counted_from_values_and_not_from_masks(module):
     with torch.no_grad():
         weight.view(-1)[:90] = 0
 
-    section = weights_section(module, {})
+    section = weights_section(module.graph, module, {})
 
     assert section["tensors"][0]["nonzero"] == 6
     assert (section["total"], section["nonzero"], section["nonzero_original"]) == (160, 70, 160)
@@ -38,7 +38,7 @@ def test_bits_come_from_the_grid_and_bytes_from_the_exporter(module):
     module.formats["first_weight"] = TensorFormat(grid=Grid((-2, -1, 1, 2), torch.tensor(0.5)))
     stored = {"first_weight": Stored("packed", "int8", 24), "second_weight": Stored("dense", "float", 256)}
 
-    section = weights_section(module, stored)
+    section = weights_section(module.graph, module, stored)
 
     first, second = section["tensors"]
     assert (first["bits"], first["encoding"], first["kernel"], first["bytes"]) == (2, "packed", "int8", 24)
@@ -47,7 +47,7 @@ def test_bits_come_from_the_grid_and_bytes_from_the_exporter(module):
 
 
 def test_a_tensor_that_the_exporter_left_alone_is_dense_float(module):
-    row = weights_section(module, {})["tensors"][1]
+    row = weights_section(module.graph, module, {})["tensors"][1]
 
     assert (row["encoding"], row["kernel"], row["bytes"]) == ("dense", "float", 4 * 64)
 
@@ -57,12 +57,12 @@ def test_a_model_whose_weights_are_all_zero_has_no_ratio(module):
         for weight in module.weights().values():
             weight.zero_()
 
-    assert weights_section(module, {})["ratio"] is None
+    assert weights_section(module.graph, module, {})["ratio"] is None
 
 
 def test_a_row_says_why_its_node_has_its_kernel(module):
     node = module.graph.nodes[0].name
 
-    first, second = weights_section(module, {}, {node: "int8 2x faster than float"})["tensors"]
+    first, second = weights_section(module.graph, module, {}, {node: "int8 2x faster than float"})["tensors"]
 
     assert (first["kernel_reason"], second["kernel_reason"]) == ("int8 2x faster than float", "")

@@ -13,7 +13,7 @@ import numpy as np
 
 from toolchain.channels.rules import RULES
 from toolchain.channels.sizes import follow_sizes
-from toolchain.channels.space import Axis, Choice, Factor, Role, Space, connect
+from toolchain.channels.space import Axis, Choice, Factor, Role, Silence, Space, Sum, connect
 from toolchain.channels.trace import Trace
 
 
@@ -69,6 +69,8 @@ class Channels:
         numbers: for every dimension of every tensor of the model, which channel each position belongs to.
         trace: the run that showed the dimensions.
         sizes: for whole-number values that hold sizes of dimensions, which entries do so.
+        silences: what is zero where what else is, in the order of the nodes.
+        sums: where channels are added up; nowhere else do they meet.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -76,6 +78,8 @@ class Channels:
     numbers: Mapping[Axis, np.ndarray]
     trace: Trace
     sizes: Mapping[str, np.ndarray]
+    silences: tuple[Silence, ...]
+    sums: tuple[Sum, ...]
 
 
 def find_channels(trace: Trace) -> Channels:
@@ -189,7 +193,7 @@ def _collect(space: Space, leaks: list[tuple[np.ndarray, str]]) -> Channels:
         members[name] = np.array(found)
     numbers = {axis: roots[space.at(axis)] for axis in space.axes}
     measured = {name: entries >= 0 for name, entries in space.sizes.items()}
-    return Channels(tuple(groups), members, numbers, space.trace, measured)
+    return Channels(tuple(groups), members, numbers, space.trace, measured, tuple(space.silences), tuple(space.sums))
 
 
 def _is_initializer(space: Space, axis: Axis) -> bool:

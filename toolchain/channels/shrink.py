@@ -31,7 +31,7 @@ def remove_channels(graph: Graph, channels: Channels, removed: Mapping[str, Sequ
         ModelError: a group is not there or cannot lose channels, none of it or of a tensor would stay, or the model is
             too large for a protobuf.
     """
-    kept = _kept(channels, removed)
+    kept = kept_positions(channels, removed)
     if not kept:
         return graph
     if graph.is_mapped:
@@ -47,8 +47,12 @@ def remove_channels(graph: Graph, channels: Channels, removed: Mapping[str, Sequ
     return replace(load_graph(proto), path=graph.path)
 
 
-def _kept(channels: Channels, removed: Mapping[str, Sequence[int] | np.ndarray]) -> dict[Axis, np.ndarray]:
-    """Return, for every dimension that loses something, which positions stay."""
+def kept_positions(channels: Channels, removed: Mapping[str, Sequence[int] | np.ndarray]) -> dict[Axis, np.ndarray]:
+    """Return, for every dimension that loses something, which positions stay.
+
+    Raises:
+        ModelError: a group is not there or cannot lose channels, or none of it or of a tensor would stay.
+    """
     groups = {group.name: group for group in channels.groups}
     gone: list[np.ndarray] = []
     for name, indices in removed.items():

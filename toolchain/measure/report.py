@@ -49,6 +49,7 @@ SCHEMA: Mapping[str, Any] = {
                 "name": str,
                 "op": str,
                 "shape": list,
+                "new_shape": list,
                 "size": int,
                 "nonzero": int,
                 "bits": int,

@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 import torch
 
-from toolchain.graph import Weight
+from toolchain.graph import Graph, Weight, find_weights
 from toolchain.graph.layout import Layout, find_layouts
-from toolchain.measure.structure import find_structure
+from toolchain.measure.structure import DENSE, find_structure
 from toolchain.module import OnnxModule
 from toolchain.trainable import usable_weights
 
@@ -29,22 +29,24 @@ class Stored(Protocol):
 
 
 def weights_section(
-    module: OnnxModule, stored: Mapping[str, Stored], reasons: Mapping[str, str] | None = None
+    original: Graph, module: OnnxModule, stored: Mapping[str, Stored], reasons: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return the report's ``weights`` section over all prunable tensors.
+    """Return the report's ``weights`` section over all prunable tensors of the original model.
 
     Args:
-        module: the compressed model; its ``graph`` still holds the original values.
+        original: the model as it was.
+        module: the compressed model, which may lack channels.
         stored: how each tensor that the exporter wrote lies in the file, by initializer name; a tensor that is absent
             lies there as it was, dense and in float.
         reasons: why a node has the kernel that it has, by node name.
 
     Returns:
         ``total`` weights, ``nonzero`` after and ``nonzero_original`` before, ``ratio`` = total / nonzero,
-        ``bits_per_weight`` = bits in the file per original weight, and a row per tensor.
+        ``bits_per_weight`` = bits in the file per original weight, and a row per tensor: ``shape`` and ``size`` are the
+        original's, ``new_shape`` is what is left of it without channels.
     """
-    prunable = [weight for weight in usable_weights(module.graph) if not weight.reason]
-    layouts = find_layouts(module.graph, prunable)
+    prunable = [weight for weight in usable_weights(original) if not weight.reason]
+    layouts = find_layouts(module.graph, find_weights(module.graph))
     rows = [
         _row(weight, module, stored.get(weight.name), layouts.get(weight.name)) | _why(weight, reasons or {})
         for weight in prunable
@@ -53,7 +55,7 @@ def weights_section(
     return {
         "total": total,
         "nonzero": nonzero,
-        "nonzero_original": sum(int((module.graph.initializers[weight.name] != 0).sum()) for weight in prunable),
+        "nonzero_original": sum(int((original.initializers[weight.name] != 0).sum()) for weight in prunable),
         "ratio": total / nonzero if nonzero else None,
         "bits_per_weight": 8 * sum(row["bytes"] for row in rows) / total if total else None,
         "tensors": rows,
@@ -64,17 +66,20 @@ def _row(weight: Weight, module: OnnxModule, stored: Stored | None, layout: Layo
     values = module.tensor(weight.name).detach()
     tensor_format = module.formats.get(weight.name)
     grid = None if tensor_format is None else tensor_format.grid
+    structure = find_structure(values.cpu(), layout)
+    cut = tuple(values.shape) != weight.shape
     return {
         "name": weight.name,
         "op": weight.op,
         "shape": list(weight.shape),
+        "new_shape": list(values.shape),
         "size": weight.size,
         "nonzero": int(torch.count_nonzero(values)),
         "bits": 8 * values.element_size() if grid is None else grid.bits,
-        "structure": find_structure(values.cpu(), layout),
+        "structure": "channel" if cut and structure == DENSE else structure,
         "encoding": stored.encoding if stored else "dense",
         "kernel": stored.kernel if stored else "float",
-        "bytes": stored.bytes if stored else values.element_size() * weight.size,
+        "bytes": stored.bytes if stored else values.element_size() * values.numel(),
     }
 
 
