@@ -88,3 +88,15 @@ def test_one_tensor_alone_is_stored_as_without_a_pool():
         encode_smallest(builder, Content(array), "out", 17)
     encode_pending(pooled, 17)
     assert pooled.bytes == alone.bytes
+
+
+def test_large_pools_become_floats_tensor_by_tensor():
+    rng = np.random.default_rng(0)
+    shapes = [(800, 800), (640_000,), (30, 4)]
+    arrays = [np.where(rng.random(shape) < 0.05, rng.choice([-1, 1], shape), 0).astype(np.int8) for shape in shapes]
+    items = {f"out{number}": pool.prepare(Content(array, floats=True)) for number, array in enumerate(arrays)}
+    builder = Builder("_")
+    pool.encode(builder, items, 17)
+    assert [node.op_type for node in builder.nodes].count("Cast") == 1 + len(arrays)
+    for array, value in zip(arrays, decoded(builder, list(items), 17), strict=True):
+        assert same(value, array.astype(np.float32))

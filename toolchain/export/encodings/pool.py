@@ -24,6 +24,8 @@ LARGEST = 1 << 20
 _PARAMETERS = tuple(range(9))
 _PARAMETER_BYTES = (60, *[260] * 8)
 _MOST_PARAMETERS = 3
+# Elements of all tensors above which each is made float32 by itself: a node each, but less memory at load.
+_CAST_TOGETHER = 1 << 20
 # What is left to do for each tensor: a Reshape, its shape, and an entry of Split; for a vector only that.
 _TENSOR_BYTES = 40
 _VECTOR_BYTES = 8
@@ -114,21 +116,30 @@ def encode(builder: Builder, pooled: Mapping[str, Pooled], opset: int) -> None:
         values = _values(builder, kept, *_unpack(builder, _codes(kept), opset))
     else:
         values = _encode_sparse(builder, groups, order, kept, opset)
-    if first.content.floats or kept.dtype == np.float16:
-        values = builder.cast(values, TensorProto.FLOAT)
     sizes = [item.content.array.size for item in order.values()]
-    whole = {name: name for name, item in order.items() if item.content.array.ndim == 1}
-    flats = _split(builder, values, sizes, opset, [whole.get(name, "") for name in order])
+    cast = first.content.floats or kept.dtype == np.float16
+    late = cast and sum(sizes) > _CAST_TOGETHER
+    if cast and not late:
+        values = builder.cast(values, TensorProto.FLOAT)
+    targets = {name: builder.fresh() if late else name for name in order}
+    vectors = [targets[name] if item.content.array.ndim == 1 else "" for name, item in order.items()]
+    flats = _split(builder, values, sizes, opset, vectors)
     for (name, item), flat in zip(order.items(), flats, strict=True):
-        if name in whole:
-            continue
-        shape = builder.ints(item.shape)
-        if item.turned:
-            axes = range(len(item.shape))
-            stored = builder.node("Reshape", [flat, shape])
-            builder.node("Transpose", [stored], {"perm": [axes[-1], *axes[:-1]]}, name)
-        else:
-            builder.node("Reshape", [flat, shape], output=name)
+        if item.content.array.ndim != 1:
+            _reshape(builder, item, flat, targets[name])
+        if late:
+            builder.cast(targets[name], TensorProto.FLOAT, name)
+
+
+def _reshape(builder: Builder, item: Pooled, flat: str, output: str) -> None:
+    """Add what gives a decoded tensor its dimensions, in their order."""
+    shape = builder.ints(item.shape)
+    if item.turned:
+        axes = range(len(item.shape))
+        stored = builder.node("Reshape", [flat, shape])
+        builder.node("Transpose", [stored], {"perm": [axes[-1], *axes[:-1]]}, output)
+    else:
+        builder.node("Reshape", [flat, shape], output=output)
 
 
 def _choose_parameters(pooled: Mapping[str, Pooled]) -> dict[int, list[str]]:
