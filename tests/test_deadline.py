@@ -4,7 +4,7 @@ import onnx.parser
 import pytest
 
 from passes.allowance import Allowance
-from toolchain.deadline import Deadline, deadline_for
+from toolchain.deadline import Deadline, PhaseLength, deadline_for, shortage
 from toolchain.graph import load_graph
 from toolchain.plan import Plan, TrainOptions
 from toolchain.recipe import Request, read_request
@@ -63,3 +63,18 @@ def test_the_time_that_was_left_counts_on_however_long_the_run_was_interrupted()
     later.restore(state)
     assert later.take(0.2).seconds == pytest.approx(50, abs=1)
     assert later.take(0.2).seconds == pytest.approx(100, abs=1)
+
+
+def test_a_phase_is_as_long_as_its_steps_against_what_its_share_of_the_default_is():
+    assert Deadline(None, 0.0).length("prune", 0.6, 25, 10) == PhaseLength("prune", 25, 2.5, pytest.approx(18))
+    assert Deadline(100, None).length("prune", 0.6, 60, 10) == PhaseLength("prune", 60, 6.0, pytest.approx(6))
+
+
+def test_only_a_phase_that_time_cut_to_a_few_epochs_is_told():
+    long, cut = PhaseLength("prune", 100, 10.0, 18.0), PhaseLength("train survivors", 8, 0.8, 12.0)
+    asked = PhaseLength("quantize", 10, 1.0, 1.0)
+    assert shortage([long, asked]) == ""
+    sentence = shortage([long, cut, asked])
+    assert "too few steps" in sentence.lower()
+    assert "0.8 of 12.0 epochs for 'train survivors'" in sentence
+    assert "prune" not in sentence

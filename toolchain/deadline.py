@@ -1,6 +1,7 @@
 """The time for training, and how phases share it."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from passes.allowance import Allowance
@@ -8,6 +9,24 @@ from toolchain.checkpoint import State
 from toolchain.plan import DEFAULT_EPOCHS, DEFAULT_SECONDS, Plan
 
 TRAINING_WEIGHT = 0.85  # part of the whole job's time, for the time left
+FEW_EPOCHS = 3  # in a phase, with which it has hardly begun
+
+
+@dataclass(frozen=True)
+class PhaseLength:
+    """How long a phase trained, for the report.
+
+    Attributes:
+        phase: its name.
+        steps: optimizer steps that it took.
+        epochs: the same in passes over the training data.
+        planned_epochs: that it takes by ``--epochs`` or by default, where no time cuts it short.
+    """
+
+    phase: str
+    steps: int
+    epochs: float
+    planned_epochs: float
 
 
 @dataclass
@@ -35,6 +54,11 @@ class Deadline:
             steps = round(self.steps * (1 - self.left)) - round(self.steps * (1 - self.left - share))
         return Allowance(steps, seconds, TRAINING_WEIGHT * share)
 
+    def length(self, phase: str, share: float, steps: int, steps_per_epoch: int) -> PhaseLength:
+        """Return how long a phase of that share was, against what was planned for it."""
+        planned = DEFAULT_EPOCHS if self.steps is None else self.steps / steps_per_epoch
+        return PhaseLength(phase, steps, steps / steps_per_epoch, share * planned)
+
     @property
     def seconds(self) -> float | None:
         """How long training may still take; None for no limit."""
@@ -57,3 +81,12 @@ def deadline_for(plan: Plan, steps_per_epoch: int, until: float | None) -> Deadl
     if until is not None:
         return Deadline(None, until)
     return Deadline(DEFAULT_EPOCHS * steps_per_epoch, time.monotonic() + DEFAULT_SECONDS)
+
+
+def shortage(phases: Sequence[PhaseLength]) -> str:
+    """Return a sentence that says which phases the time cut down to a few epochs; empty where it did not."""
+    short = [row for row in phases if row.epochs < min(FEW_EPOCHS, 0.99 * row.planned_epochs)]
+    if not short:
+        return ""
+    parts = ", ".join(f"{row.epochs:.1f} of {row.planned_epochs:.1f} epochs for {row.phase!r}" for row in short)
+    return f"Too few steps: the time allowed {parts}; a longer --budget, or --epochs, would lose less."

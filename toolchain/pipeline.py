@@ -19,7 +19,7 @@ from passes.objective import objective_for
 from passes.trainer import Trainer
 from toolchain.checkpoint import Checkpoint
 from toolchain.compression import run_passes
-from toolchain.deadline import deadline_for
+from toolchain.deadline import deadline_for, shortage
 from toolchain.errors import ModelError, RecipeError, TrainingError
 from toolchain.export import Parity, WrittenModel, check_folded, shorten, verify, write_model
 from toolchain.graph import Graph, load_graph, save_proto, simplify
@@ -183,7 +183,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
             "total_s": time.monotonic() - started + done.earlier_s,
         },
         convergence=done.log,
-        notes=[*notes, *_tell(told, note)],
+        phases=[asdict(row) for row in done.phases],
+        notes=[*notes, *_tell(told, note, shortage(done.phases) if plan.train.epochs is None else "")],
     )
     document = build_report(measured)
     page = write_report(document, folder)

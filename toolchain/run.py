@@ -14,7 +14,7 @@ from passes.trainer import Trainer
 from passes.training import LogEntry
 from toolchain.channels.modules import replay
 from toolchain.checkpoint import Checkpoint, State
-from toolchain.deadline import TRAINING_WEIGHT, Deadline
+from toolchain.deadline import TRAINING_WEIGHT, Deadline, PhaseLength
 from toolchain.export import KernelChoice
 
 
@@ -25,29 +25,29 @@ class Compression:
     Attributes:
         kernels: the chosen kernel by node name.
         log: interim figures of all phases.
-        costs: of keeping one weight, by tensor name, where tensors are not compared by parameters.
+        phases: how long each of them trained.
         removed: what went out of the model, one step after the other: indices of channels by group.
+        costs: of keeping one weight, by tensor name, where tensors are not compared by parameters.
         earlier_s: seconds that the passes took before the run was interrupted.
     """
 
     kernels: dict[str, KernelChoice] = field(default_factory=dict)
     log: list[LogEntry] = field(default_factory=list)
-    costs: dict[str, float] = field(default_factory=dict)
+    phases: list[PhaseLength] = field(default_factory=list)
     removed: list[dict[str, list[int]]] = field(default_factory=list)
+    costs: dict[str, float] = field(default_factory=dict)
     earlier_s: float = 0.0
 
     def state(self) -> State:
         """Return everything as a checkpoint holds it."""
-        return {
-            "kernels": {name: asdict(choice) for name, choice in self.kernels.items()},
-            "log": self.log,
-            "removed": self.removed,
-            "costs": self.costs,
-        }
+        kernels = {name: asdict(choice) for name, choice in self.kernels.items()}
+        phases = [asdict(row) for row in self.phases]
+        return {"kernels": kernels, "log": self.log, "phases": phases, "removed": self.removed, "costs": self.costs}
 
     def restore(self, state: State) -> None:
         """Go on from a state."""
         self.kernels = {name: KernelChoice(**choice) for name, choice in state["kernels"].items()}
+        self.phases = [PhaseLength(**row) for row in state["phases"]]
         self.log, self.removed, self.costs = state["log"], state["removed"], state["costs"]
 
 
@@ -101,7 +101,10 @@ class Run:
         def keep(training: Callable[[], State]) -> None:
             self._keep(lambda: self.state() | {"under_way": {"allowance": asdict(allowance), "training": training()}})
 
-        self.done.log.extend(phase.run(self.trainer, allowance, saved["training"] if saved else None, keep))
+        log = phase.run(self.trainer, allowance, saved["training"] if saved else None, keep)
+        steps = int(log[-1]["step"]) if log else 0
+        self.done.log.extend(log)
+        self.done.phases.append(self.deadline.length(phase.name, share, steps, self.trainer.steps_per_epoch))
 
     def _keep(self, make: Callable[[], State], boundary: bool = False) -> None:
         if self.checkpoint is not None:

@@ -90,6 +90,7 @@ def measured(tmp_path_factory):
             "kept": 160 - step,
             "primal": 0.5**step,
             "dual": 0.3**step,
+            "selection_accuracy": 0.9 + 0.01 * step,
         }
         for phase in ("prune", "quantize")
         for step in range(10)
@@ -107,6 +108,9 @@ def measured(tmp_path_factory):
             parity={"judged": "end to end", "max_abs_error": 1e-6, "tolerance": 1e-4, "outputs": []},
             timings={"total_s": 1.5},
             convergence=log,
+            phases=[
+                {"phase": phase, "steps": 9, "epochs": 0.9, "planned_epochs": 15.0} for phase in ("prune", "quantize")
+            ],
             notes=["The last 40 samples were held out."],
         )
     )

@@ -68,6 +68,33 @@ def test_a_phase_without_a_figure_leaves_a_gap():
     assert len(root.findall(f"{tag}path")) == 2
 
 
+def test_phases_are_numbered_where_there_are_several():
+    log = [{"phase": phase, "step": step, "loss": 1.0 + step} for phase in "ab" for step in range(5)]
+
+    numbers = [element.text for element in parsed(charts.progress_chart(log, {"loss": "after"}, "loss", "Loss"))]
+
+    assert numbers.count("1") >= 1
+    assert numbers.count("2") >= 1
+
+
+def test_shares_are_drawn_linearly_in_percent_and_may_be_zero():
+    log = [{"phase": "a", "step": step, "share": value} for step, value in enumerate((0.0, 0.5, 1.0))]
+
+    chart = charts.progress_chart(log, {"share": "after"}, "share", "Share", share=True)
+
+    assert "0 % at first, 100 % at the end" in parsed(chart).find("desc").text
+    first, middle, last = (
+        float(point.split(",")[1]) for point in str(chart).split('path d="M')[1].split('"')[0].split(" L")
+    )
+    assert middle == pytest.approx((first + last) / 2)
+
+
+def test_a_share_that_never_moves_still_has_an_axis():
+    for value in (0.0, 0.4, 1.0):
+        log = [{"phase": "a", "step": step, "share": value} for step in range(3)]
+        parsed(charts.progress_chart(log, {"share": "after"}, "share", "Share", share=True))
+
+
 @pytest.mark.parametrize(
     "log", [[], [{"phase": "a", "step": 0, "primal": 1.0}], [{"phase": "a", "step": step} for step in range(5)]]
 )

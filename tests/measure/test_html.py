@@ -50,7 +50,24 @@ def test_every_chart_is_there(report):
     checker = checked(render_html(report))
 
     charts = {attrs["aria-labelledby"].split("-title")[0] for tag, attrs in checker.tags if tag == "svg"}
-    assert charts == {"bytes", "kept", "bits", "latency-0", "residuals", "progress", "loss"}
+    assert charts == {"bytes", "kept", "bits", "latency-0", "residuals", "progress", "accuracy", "loss"}
+
+
+def test_the_epochs_of_every_phase_stand_beside_those_that_were_planned(report):
+    page = render_html(report)
+
+    assert '<td class="number">0.9</td><td class="number">15.0</td>' in page
+    assert "1 prune, 2 quantize" in page
+
+
+def test_phases_without_training_are_told_without_charts(report):
+    report["convergence"] = []
+
+    page = render_html(report)
+
+    assert 'id="convergence"' in page
+    assert "Phases in order" not in page
+    checked(page)
 
 
 def test_nothing_is_loaded_or_executed(report):
@@ -99,7 +116,7 @@ def test_missing_accuracy_is_said_at_the_top(report):
 
 
 def test_sections_that_hold_nothing_are_left_out(report):
-    report["convergence"], report["notes"], report["plan"] = [], [], []
+    report["convergence"], report["phases"], report["notes"], report["plan"] = [], [], [], []
     report["weights"] |= {"total": 0, "nonzero": 0, "ratio": None, "bits_per_weight": None, "tensors": []}
     report["parity"] = {"judged": "end to end", "max_abs_error": None, "tolerance": None, "outputs": []}
     report["latency"] = [{"provider": "X", "device": "d", "threads": 1, "batch": 1, "error": "no driver"}]

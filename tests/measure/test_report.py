@@ -27,6 +27,7 @@ def test_the_report_has_every_section_of_the_schema(report):
         "verdict",
         "environment",
         "timings",
+        "phases",
         "convergence",
         "notes",
     ]

@@ -126,24 +126,31 @@ def latency_chart(row: Mapping[str, Any], key: str) -> Markup:
     return svg.figure(key, title, description, BOTTOM + AXIS_HEIGHT, parts)
 
 
-def progress_chart(convergence: Rows, fields: Mapping[str, str], key: str, title: str) -> Markup | None:
-    """Return how logged figures went over the steps of all phases, on a logarithmic axis; None where none was logged.
+def progress_chart(
+    convergence: Rows, fields: Mapping[str, str], key: str, title: str, *, share: bool = False
+) -> Markup | None:
+    """Return how logged figures went over the steps of all phases, which are numbered; None where none was logged.
 
     Args:
         convergence: the report's section, in order; every phase may count its steps from zero.
         fields: CSS class of the curve by field name.
         key: unique on the page.
         title: of the chart.
+        share: whether the figures are shares of 1, on a linear axis in percent; others have a logarithmic one.
     """
     phases = _phases(convergence)
-    curves = {field: [_points(phase, field) for phase in phases] for field in fields}
+    curves = {field: [_points(phase, field, share) for phase in phases] for field in fields}
     curves = {field: pieces for field, pieces in curves.items() if any(len(piece) > 1 for piece in pieces)}
     if not curves:
         return None
     values = [value for pieces in curves.values() for piece in pieces for _, value in piece]
-    x, y = svg.Scale(0, phases[-1][-1][0], LEFT, RIGHT), svg.padded_log_scale(values, BOTTOM, TOP)
-    parts = [svg.left_axis(y, LEFT, RIGHT, units.short), svg.bottom_axis(x, TOP, BOTTOM, "step", units.short)]
+    x, y = svg.Scale(0, phases[-1][-1][0], LEFT, RIGHT), _value_scale(values, share)
+    shown = (lambda value: f"{100 * value:.4g} %") if share else units.short
+    parts = [svg.left_axis(y, LEFT, RIGHT, shown), svg.bottom_axis(x, TOP, BOTTOM, "step", units.short)]
     parts += [svg.line((x(phase[0][0]), TOP), (x(phase[0][0]), BOTTOM), "phase") for phase in phases[1:]]
+    if len(phases) > 1:
+        middles = [(x(phase[0][0]) + x(phase[-1][0])) / 2 for phase in phases]
+        parts += [svg.text(middle, TOP - 4, str(number), "tick", "middle") for number, middle in enumerate(middles, 1)]
     for field, pieces in curves.items():
         # a phase that did not log the figure leaves a gap: nothing is drawn that was not measured
         for piece in pieces:
@@ -151,7 +158,7 @@ def progress_chart(convergence: Rows, fields: Mapping[str, str], key: str, title
             drawn = [(x(step), y(value)) for step, value in thinned]
             parts.append(svg.path(drawn, f"curve {fields[field]}") if len(drawn) > 1 else Markup(""))
     description = "; ".join(
-        f"{field}: {units.short(points[0][1])} at first, {units.short(points[-1][1])} at the end"
+        f"{field}: {shown(points[0][1])} at first, {shown(points[-1][1])} at the end"
         for field, pieces in curves.items()
         if (points := [point for piece in pieces for point in piece])
     )
@@ -172,7 +179,20 @@ def _phases(convergence: Rows) -> list[list[Entry]]:
     return phases
 
 
-def _points(phase: list[Entry], field: str) -> list[tuple[int, float]]:
-    """Return the positive values of ``field``; a logarithmic axis has no place for others."""
+def _value_scale(values: list[float], share: bool) -> svg.Scale:
+    """Return the vertical axis, with a little air on both sides."""
+    if not share:
+        return svg.padded_log_scale(values, BOTTOM, TOP)
+    low, high = min(values), max(values)
+    margin = 0.08 * (high - low) or 0.01
+    return svg.Scale(max(0.0, low - margin), min(1.0, high + margin), BOTTOM, TOP)
+
+
+def _points(phase: list[Entry], field: str, zero: bool) -> list[tuple[int, float]]:
+    """Return the positive values of ``field``, and ``zero``; a logarithmic axis has no place for others."""
     values = ((step, entry.get(field)) for step, entry in phase)
-    return [(step, float(value)) for step, value in values if isinstance(value, int | float) and value > 0]
+    return [
+        (step, float(value))
+        for step, value in values
+        if isinstance(value, int | float) and (value > 0 or (zero and value == 0))
+    ]

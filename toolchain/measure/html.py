@@ -18,6 +18,7 @@ from toolchain.measure.verdict import real_accuracy_missing, short_provider
 RESIDUALS = {"primal": "after", "dual": "before"}
 KEPT = {"kept": "after"}
 LOSS = {"loss": "after"}
+ACCURACY = {"selection_accuracy": "after"}
 
 
 def render_html(report: Mapping[str, Any]) -> str:
@@ -68,6 +69,7 @@ def _charts(report: Mapping[str, Any]) -> dict[str, Any]:
         "residuals": charts.progress_chart(convergence, RESIDUALS, "residuals", "Residuals over the steps"),
         "kept_over_time": charts.progress_chart(convergence, KEPT, "progress", "Kept weights over the steps"),
         "loss": charts.progress_chart(convergence, LOSS, "loss", "Training loss over the steps"),
+        "accuracy": charts.progress_chart(convergence, ACCURACY, "accuracy", "Accuracy over the steps", share=True),
     }
 
 

@@ -75,6 +75,7 @@ SCHEMA: Mapping[str, Any] = {
     "verdict": [{"claim": str, "why": str, "hint": str}],
     "environment": dict,
     "timings": dict,
+    "phases": [{"phase": str, "steps": int, "epochs": _NUMBER, "planned_epochs": _NUMBER}],
     "convergence": [{"phase": str, "step": int}],
     "notes": list,
 }
@@ -104,6 +105,7 @@ class Measurements:
         timings: seconds by stage.
         convergence: the passes' log in order, ``{phase, step, primal, dual, loss, kept, ...}``, without what a phase
             does not have.
+        phases: how long each phase trained, against what was planned for it.
         notes: sentences for the reader, such as which data were held out.
     """
 
@@ -118,6 +120,7 @@ class Measurements:
     parity: Mapping[str, Any]
     timings: Mapping[str, float]
     convergence: Sequence[Mapping[str, Any]] = ()
+    phases: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()
 
 
@@ -143,6 +146,7 @@ def build_report(measured: Measurements) -> dict[str, Any]:
             "verdict": [],
             "environment": environment_section(),
             "timings": measured.timings,
+            "phases": measured.phases,
             "convergence": measured.convergence,
             "notes": measured.notes,
         }
