@@ -1,5 +1,7 @@
 """Tensors that are decoded together come back bit for bit, and take fewer bytes than each by itself."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from encoding_cases import LEVELS, contents, decoded, same
@@ -32,16 +34,13 @@ def test_whatever_is_left_pending_comes_back_bit_for_bit(tensors, floats, opset)
 
 @settings(max_examples=60, deadline=None)
 @given(tensors=st.lists(contents(), min_size=1, max_size=5), opset=st.sampled_from([11, 13, 21]))
-def test_tensors_of_one_key_round_trip_together(tensors, opset):
+def test_tensors_that_fit_together_round_trip(tensors, opset):
     prepared = {f"out{number}": pool.prepare(item) for number, item in enumerate(tensors)}
-    groups: dict[object, dict[str, pool.Pooled]] = {}
-    for name, item in prepared.items():
-        if item is not None:
-            groups.setdefault(item.key, {})[name] = item
+    groups = pool.divide({name: item for name, item in prepared.items() if item is not None})
     builder = Builder("_")
-    for group in groups.values():
+    for group in groups:
         pool.encode(builder, group, opset)
-    names = [name for group in groups.values() for name in group]
+    names = [name for group in groups for name in group]
     if names:
         for name, value in zip(names, decoded(builder, names, opset), strict=True):
             assert same(value, prepared[name].content.array)
@@ -100,3 +99,26 @@ def test_large_pools_become_floats_tensor_by_tensor():
     assert [node.op_type for node in builder.nodes].count("Cast") == 1 + len(arrays)
     for array, value in zip(arrays, decoded(builder, list(items), 17), strict=True):
         assert same(value, array.astype(np.float32))
+
+
+def sparse(levels: Sequence[int], shape: tuple[int, ...], kept: float) -> pool.Pooled:
+    rng = np.random.default_rng(0)
+    array = np.where(rng.random(shape) < kept, rng.choice(levels, shape), 0).astype(np.int8)
+    found = pool.prepare(Content(array))
+    assert found is not None
+    return found
+
+
+def test_a_small_tensor_of_fewer_levels_joins_the_others():
+    items = {"wide": sparse([-2, -1, 1, 2], (100, 100), 0.1), "narrow": sparse([-1, 1], (40, 30), 0.1)}
+    assert [set(group) for group in pool.divide(items)] == [{"wide", "narrow"}]
+
+
+def test_large_tensors_of_other_levels_stay_apart():
+    items = {"a": sparse([-1, 1], (500, 500), 0.1), "b": sparse([-3, 3], (500, 500), 0.1)}
+    assert [set(group) for group in pool.divide(items)] == [{"a"}, {"b"}]
+
+
+def test_so_many_elements_are_not_decoded_together_that_memory_grows():
+    items = {f"t{number}": sparse([-1, 1], (1000, 1000), 0.01) for number in range(5)}
+    assert [len(group) for group in pool.divide(items)] == [4, 1]

@@ -16,9 +16,6 @@ __all__ = ["ENCODINGS", "POOL_OPSET", "Content", "Encoding", "encode_pending", "
 # The first ai.onnx version that can decode tensors together.
 POOL_OPSET = 11
 
-# Elements of all tensors that are decoded together: it bounds the memory that this takes at load.
-_TOGETHER = 1 << 22
-
 
 @dataclass(frozen=True)
 class Encoding:
@@ -101,7 +98,7 @@ def encode_pending(builder: Builder, opset: int) -> dict[str, float]:
     pending, builder.pending = builder.pending, {}
     nodes, builder.nodes = builder.nodes, []
     taken: dict[str, float] = {}
-    for group in _groups(pending):
+    for group in pool.divide(pending):
         together, alone = builder.fork(), builder.fork()
         together.pools = alone.pools = False
         pool.encode(together, group, opset)
@@ -113,17 +110,3 @@ def encode_pending(builder: Builder, opset: int) -> dict[str, float]:
         taken |= {name: best.bytes * item.bytes / whole for name, item in group.items()}
     builder.nodes += nodes
     return taken
-
-
-def _groups(pending: dict[str, pool.Pooled]) -> list[dict[str, pool.Pooled]]:
-    """Return what is decoded together: tensors of one key, and not too many elements."""
-    found: list[dict[str, pool.Pooled]] = []
-    latest: dict[tuple[object, ...], tuple[dict[str, pool.Pooled], int]] = {}
-    for name, item in pending.items():
-        group, elements = latest.get(item.key, ({}, _TOGETHER))
-        if elements + item.content.array.size > _TOGETHER:
-            group, elements = {}, 0
-            found.append(group)
-        group[name] = item
-        latest[item.key] = group, elements + item.content.array.size
-    return found

@@ -1,6 +1,6 @@
 """Many small tensors in one bit vector, decoded once for all of them: a small network is mostly decode nodes else.
 
-Tensors whose values are of one width lie one after the other. Of *sparse* ones the bit vector holds the steps and low
+Tensors of one kind lie one after the other. Of *sparse* ones the bit vector holds the steps and low
 bits of ``positions``, for each Rice parameter that is used, and the codes of what is kept; of *dense* ones the codes of
 all elements. Every further parameter takes a few nodes more, so how many there are is chosen by bytes. Scales and
 biases are dense tensors of 16 bits.
@@ -8,7 +8,9 @@ biases are dense tensors of 16 bits.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
+from math import inf
 
 import numpy as np
 from onnx import TensorProto
@@ -20,10 +22,14 @@ from toolchain.export.encodings.content import Content
 # Elements of a tensor above which a few hundred bytes do not matter.
 LARGEST = 1 << 20
 
+# What a decoder takes without its bits: so much longer codes may be for having one less.
+_DECODER_BYTES = 500
 # Rice parameters; the bytes that another one in the same bit vector takes in nodes; how many are tried together.
 _PARAMETERS = tuple(range(9))
 _PARAMETER_BYTES = (60, *[260] * 8)
 _MOST_PARAMETERS = 3
+# Elements of all tensors that are decoded together, which bounds the memory that this takes at load.
+_TOGETHER = 1 << 22
 # Elements of all tensors above which each is made float32 by itself: a node each, but less memory at load.
 _CAST_TOGETHER = 1 << 20
 # What is left to do for each tensor: a Reshape, its shape, and an entry of Split; for a vector only that.
@@ -49,10 +55,15 @@ class Pooled:
     kept: np.ndarray
     bits: tuple[int, ...]
 
+    @cached_property
+    def levels(self) -> frozenset[int]:
+        """The levels of the kept values; empty where those are stored as they are."""
+        return frozenset(levels.find_levels(self.kept).tolist()) if self.kept.itemsize == 1 else frozenset()
+
     @property
     def width(self) -> int:
         """Bits per kept value."""
-        return 8 * self.kept.itemsize if self.kept.itemsize > 1 else _width(levels.find_levels(self.kept).size)
+        return _width(len(self.levels)) if self.levels else 8 * self.kept.itemsize
 
     @property
     def bytes(self) -> int:
@@ -62,10 +73,10 @@ class Pooled:
         return extra + (min(self.bits, default=0) + self.width * self.kept.size + 7) // 8
 
     @property
-    def key(self) -> tuple[object, ...]:
+    def kind(self) -> tuple[object, ...]:
         """What tensors that are decoded together have in common."""
         content = self.content
-        return content.array.dtype.name, content.background, content.floats, self.index is None, self.width
+        return content.array.dtype.name, content.background, content.floats, self.index is None, self.kept.dtype.name
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,8 +117,35 @@ def _width(count: int) -> int:
     return max(1, (count - 1).bit_length())
 
 
+def divide(pooled: Mapping[str, Pooled]) -> list[dict[str, Pooled]]:
+    """Return what is decoded together: tensors of one kind, not too many, and of levels that fit together."""
+    found: list[dict[str, Pooled]] = []
+    for name, item in sorted(pooled.items(), key=lambda entry: -entry[1].width):
+        fitting = [(_extra_bytes(group, item), number) for number, group in enumerate(found)]
+        extra, number = min(fitting, default=(inf, 0))
+        if extra < _DECODER_BYTES:
+            found[number][name] = item
+        else:
+            found.append({name: item})
+    return found
+
+
+def _extra_bytes(group: Mapping[str, Pooled], item: Pooled) -> float:
+    """Return by how much the codes grow when a tensor joins others, infinite where it cannot."""
+    members = list(group.values())
+    elements = sum(member.content.array.size for member in members)
+    if members[0].kind != item.kind or elements + item.content.array.size > _TOGETHER:
+        return inf
+    if not item.levels:
+        return 0
+    before = frozenset().union(*(member.levels for member in members))
+    width, kept = _width(len(before)), sum(member.kept.size for member in members)
+    joined = _width(len(before | item.levels))
+    return ((joined - width) * kept + (joined - item.width) * item.kept.size) / 8
+
+
 def encode(builder: Builder, pooled: Mapping[str, Pooled], opset: int) -> None:
-    """Add what rebuilds tensors, all of one key, under the names that they have in ``pooled``."""
+    """Add what rebuilds tensors, all of one kind, under the names that they have in ``pooled``."""
     first = next(iter(pooled.values()))
     groups = {-1: list(pooled)} if first.index is None else _choose_parameters(pooled)
     order = {name: pooled[name] for names in groups.values() for name in names}
