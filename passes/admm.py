@@ -71,14 +71,15 @@ class Admm:
     def pull(self, weights: Mapping[str, Tensor], strength: float) -> None:
         """Move W in place by one gradient step on the penalty: ``W -= strength (W - Z + U)``."""
         for name, weight in weights.items():
-            weight.sub_(weight - self.z[name] + self.u[name], alpha=strength)
+            weight.mul_(1 - strength).add_(self.z[name], alpha=strength).sub_(self.u[name], alpha=strength)
 
     @torch.no_grad()
     def update(self, weights: Tensors, choose: Choose, rho: float, damping: float = 1.0) -> Residuals:
         """Update Z and U, and return the residuals.
 
-        A scaled dual is the multiplier divided by rho: when rho grows, U shrinks by the same factor. U holds W + U
-        meanwhile, so that no copy of all weights is made.
+        A scaled dual is the multiplier divided by rho: when rho grows, U shrinks by the same factor. Meanwhile U holds
+        W + U, and the old Z the differences that the residuals are the size of: beside Z, U and what the choice needs
+        there is only the new Z of one tensor.
 
         Args:
             weights: W by name.
@@ -96,8 +97,9 @@ class Admm:
         for name, weight in weights.items():
             projected = project(name, self.u[name])
             self.u[name].sub_(projected).mul_(damping)
-            dual_change += float(torch.dist(projected, self.z[name])) ** 2
-            primal += float(torch.dist(weight, projected)) ** 2
+            spent = self.z.pop(name)
+            dual_change += float(spent.sub_(projected).norm()) ** 2
+            primal += float(spent.copy_(weight).sub_(projected).norm()) ** 2
             self.z[name] = projected
             count += weight.numel()
         return Residuals((primal / count) ** 0.5, rho * (dual_change / count) ** 0.5)

@@ -45,7 +45,7 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         quant_share = plan.quant_schedule.time_share if plan.prune is not None else 1.0
     if plan.prune is not None:
         run.do(partial(_find_costs, plan, run, sample))
-        for phase in _prune_pass(plan, run.trainer.teacher, run.done.costs).phases():
+        for phase in prune_pass(plan, run.trainer.teacher, run.done.costs).phases():
             run.train(phase, (1 - quant_share) * phase.share)
             run.do(shrink)  # as soon as the masks are final: what follows trains and times the smaller model
     choose = partial(_choose_kernels, plan, run, sample)
@@ -93,7 +93,8 @@ def _budgets(plan: Plan) -> tuple[Budget, ...]:
     return tuple(Budget(group.names, group.kept, group.structure) for group in groups)
 
 
-def _prune_pass(plan: Plan, original: OnnxModule, costs: Mapping[str, float]) -> Prune:
+def prune_pass(plan: Plan, original: OnnxModule, costs: Mapping[str, float]) -> Prune:
+    """Return the pass that prunes as planned; ``costs`` are those of a weight, by tensor name."""
     schedule, graph = plan.prune_schedule, original.graph
     return Prune(
         budgets=_budgets(plan),

@@ -16,7 +16,7 @@ DEAD = -1.0  # below every score
 def keep_weights(targets: Sequence[Target], kept: int, structure: Structure) -> list[Tensor]:  # noqa: ARG001 - as the other sets
     """Return masks that solve ``argmin sum c (z - v)^2`` with ``kept`` nonzeros in all: the largest ``c v^2`` stay."""
     masks = keep_largest([_score(target) for target in targets], kept)
-    return [mask & target.alive for mask, target in zip(masks, targets, strict=True)]
+    return [mask.logical_and_(target.alive) for mask, target in zip(masks, targets, strict=True)]
 
 
 def add_largest(masks: Sequence[Tensor], targets: Sequence[Target], kept: int) -> list[Tensor]:
@@ -28,7 +28,7 @@ def add_largest(masks: Sequence[Tensor], targets: Sequence[Target], kept: int) -
         return list(masks)
     scores = [_score(target).masked_fill(mask, torch.inf) for mask, target in zip(masks, targets, strict=True)]
     added = keep_largest(scores, min(kept, sum(score.numel() for score in scores)))
-    return [mask & target.alive for mask, target in zip(added, targets, strict=True)]
+    return [mask.logical_and_(target.alive) for mask, target in zip(added, targets, strict=True)]
 
 
 def _score(target: Target) -> Tensor:
