@@ -52,6 +52,10 @@ def shorten(proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> tuple[on
     """
     if proto.functions or proto.training_info or proto.graph.quantization_annotation or _has_subgraphs(proto.graph):
         return proto, ""
+    before = proto.ByteSize()
+    payload = sum(size for item in proto.graph.initializer if (size := item.ByteSize()) > _SMALL)
+    if before - payload <= NOTICEABLE * before:  # no more than that could be saved, so do not copy a large model
+        return proto, ""
     short = onnx.ModelProto()
     short.CopyFrom(proto)
     _drop_texts(short.graph)
@@ -59,7 +63,7 @@ def shorten(proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> tuple[on
     if short.ir_version >= IR_FREE_INITIALIZERS:
         _share_constants(short.graph)
     _rename(short.graph)
-    saved = 1 - short.ByteSize() / proto.ByteSize()
+    saved = 1 - short.ByteSize() / before
     if saved <= NOTICEABLE or not _agree(proto, short, feeds):
         return proto, ""
     return short, (
