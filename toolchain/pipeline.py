@@ -13,10 +13,6 @@ import numpy as np
 import torch
 
 from calibration.data import Batch, Dataset, Preprocessing
-from passes.augment import choose_augmentation
-from passes.normalization import normalizations
-from passes.objective import objective_for
-from passes.trainer import Trainer
 from toolchain.checkpoint import Checkpoint
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for, shortage
@@ -34,13 +30,14 @@ from toolchain.measure import (
 )
 from toolchain.module import OnnxModule
 from toolchain.outputs import check_output, default_checkpoint, default_output, default_report
-from toolchain.plan import Allocate, Device, Plan, describe_plan
+from toolchain.plan import Allocate, Device, describe_plan
 from toolchain.progress import NullProgress, Progress
 from toolchain.recipe import Request, read_request
 from toolchain.resolve import make_plan
 from toolchain.resume import can_resume, identify
 from toolchain.run import Compression, Run
-from toolchain.workload import Workload, load_workload
+from toolchain.trainers import make_trainer
+from toolchain.workload import load_workload
 
 RESUMED = "The run was interrupted and went on from a checkpoint; its times are those of all its parts together."
 
@@ -49,12 +46,6 @@ LOAD_WEIGHT, EXPORT_WEIGHT, MEASURE_WEIGHT = 0.02, 0.03, 0.06
 
 RESERVE = 0.12  # part of a time budget kept for choosing kernels, export and measuring
 LONGEST_RESERVE = 90.0
-LEARNING_RATE = 2e-3
-# Where BatchNormalization keeps its statistics it does not absorb large steps. ResNet-32, 2x and 8 bit, no data, 6
-# epochs: 81.8 % of CIFAR-10 images right at 2e-3, 86.9 % at 2e-4 (90.0 % before; 1,000 images).
-FIXED_NORM_LEARNING_RATE = 2e-4
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-SMALLEST_NORM = 16  # samples at a time from which batch statistics mean something
 PARITY_BATCHES = 4
 PARITY_BATCH = 16
 
@@ -144,7 +135,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     teacher = OnnxModule(graph).to(_device(plan.train.device)).eval()
     module = OnnxModule(graph).to(teacher.device)
     workload = load_workload(teacher, data, evaluation, preprocessing or Preprocessing(), plan.train.seed)
-    trainer = _trainer(plan, module, teacher, workload, told)
+    trainer = make_trainer(plan.train, module, teacher, workload, told)
     varied = trainer.augmentation.says if plan.train.epochs != 0 else ""
     notes = _tell(told, note, _frozen_note(module), *workload.notes, varied, RESUMED if resumed else "")
     loaded = time.monotonic()
@@ -258,34 +249,6 @@ def _device(name: Device) -> torch.device:
 def _reserve(budget: float) -> float:
     """Return the seconds of a time budget that are kept for what comes after training."""
     return min(LONGEST_RESERVE, RESERVE * budget)
-
-
-def _trainer(plan: Plan, module: OnnxModule, teacher: OnnxModule, workload: Workload, progress: Progress) -> Trainer:
-    graph, parts = module.graph, workload.split
-    if not any(value.dtype.kind == "f" for value in graph.outputs) and plan.train.epochs != 0:
-        raise ModelError(
-            f"none of the outputs {', '.join(value.name for value in graph.outputs)} is a float tensor: "
-            "there is nothing that training could compare",
-            hint="compress without training by --epochs 0, or export the model with its scores as an output",
-        )
-    # Outputs of one vector per sample hardly change when an image moves by a pixel; maps of pixels move along.
-    movable = all(value.shape is not None and len(value.shape) <= 2 for value in graph.outputs)
-    moves = parts.train.kind != "synthetic" and (graph.batch_size or SMALLEST_NORM) >= SMALLEST_NORM
-    rate = LEARNING_RATE if moves or not normalizations(module) else FIXED_NORM_LEARNING_RATE
-    return Trainer(
-        module=module,
-        teacher=teacher,
-        data=parts.train,
-        selection=parts.selection,
-        objective=objective_for(graph, workload.classes),
-        batch_size=plan.train.batch_size,
-        learning_rate=plan.train.learning_rate or rate,
-        precision=PRECISIONS[plan.train.precision],
-        augmentation=choose_augmentation(plan.train.augment, parts.train.batch(np.arange(1)).inputs, movable),
-        moves_normalization=moves,
-        rng=np.random.default_rng(plan.train.seed),
-        progress=progress,
-    )
 
 
 def _first(data: Dataset, graph: Graph, count: int) -> Batch:

@@ -33,3 +33,15 @@ def test_the_untouched_model_answers_every_label_of_its_own_teacher(trainer):
     score = trainer.evaluate()
     assert score.accuracy == 1.0
     assert score.loss >= 0
+
+
+def test_half_precision_multiplies_coarsely_and_leaves_the_rest_exact(make_trainer):
+    exact, coarse = make_trainer(), make_trainer(precision=torch.bfloat16)
+    inputs, _ = exact.tensors(next(exact.batches()))
+    here = exact.outputs(exact.module, inputs)
+    there = coarse.outputs(coarse.module, inputs)
+    for name, value in here.items():
+        assert there[name].dtype == torch.float32
+        assert 0 < float((there[name] - value).abs().max()) < 0.05 * float(value.abs().max())
+    assert coarse.evaluate() == exact.evaluate()
+    assert all(weight.dtype == torch.float32 for weight in coarse.module.parameters())
