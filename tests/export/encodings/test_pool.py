@@ -15,21 +15,19 @@ from toolchain.export.encodings import Content, encode_pending, encode_smallest,
 @settings(max_examples=60, deadline=None)
 @given(
     tensors=st.lists(contents(), min_size=1, max_size=6),
-    floats=st.booleans(),
+    floats=st.sets(st.integers(0, 5)),
     opset=st.sampled_from([11, 13, 17, 21]),
 )
 def test_whatever_is_left_pending_comes_back_bit_for_bit(tensors, floats, opset):
     builder = Builder("_", pools=True)
     wanted = {f"out{number}": item for number, item in enumerate(tensors)}
-    for name, item in wanted.items():
-        whole = item.array.dtype != np.float32 and floats
-        encode_smallest(builder, Content(item.array, item.background, floats=whole), name, opset)
+    for number, (name, item) in enumerate(wanted.items()):
+        encode_smallest(builder, Content(item.array, item.background, floats=number in floats), name, opset)
     taken = encode_pending(builder, opset)
     assert taken.keys() <= wanted.keys()
     assert not builder.pending
-    for item, value in zip(wanted.values(), decoded(builder, list(wanted), opset), strict=True):
-        expected = item.array.astype(np.float32) if floats else item.array
-        assert same(value, expected)
+    for number, (item, value) in enumerate(zip(tensors, decoded(builder, list(wanted), opset), strict=True)):
+        assert same(value, item.array.astype(np.float32) if number in floats else item.array)
 
 
 @settings(max_examples=60, deadline=None)
@@ -122,3 +120,13 @@ def test_large_tensors_of_other_levels_stay_apart():
 def test_so_many_elements_are_not_decoded_together_that_memory_grows():
     items = {f"t{number}": sparse([-1, 1], (1000, 1000), 0.01) for number in range(5)}
     assert [len(group) for group in pool.divide(items)] == [4, 1]
+
+
+def test_tensors_wanted_as_integers_and_as_floats_are_decoded_together():
+    arrays = [sparse([-1, 1], (60, 50), 0.1).content.array for _ in range(3)]
+    items = {f"out{n}": pool.prepare(Content(array, floats=n != 1)) for n, array in enumerate(arrays)}
+    assert len(pool.divide(items)) == 1
+    builder = Builder("_")
+    pool.encode(builder, items, 17)
+    for number, (array, value) in enumerate(zip(arrays, decoded(builder, list(items), 17), strict=True)):
+        assert same(value, array if number == 1 else array.astype(np.float32))

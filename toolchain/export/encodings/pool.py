@@ -76,7 +76,7 @@ class Pooled:
     def kind(self) -> tuple[object, ...]:
         """What tensors that are decoded together have in common."""
         content = self.content
-        return content.array.dtype.name, content.background, content.floats, self.index is None, self.kept.dtype.name
+        return content.array.dtype.name, content.background, self.index is None, self.kept.dtype.name
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -155,17 +155,16 @@ def encode(builder: Builder, pooled: Mapping[str, Pooled], opset: int) -> None:
     else:
         values = _encode_sparse(builder, groups, order, kept, opset)
     sizes = [item.content.array.size for item in order.values()]
-    cast = first.content.floats or kept.dtype == np.float16
-    late = cast and sum(sizes) > _CAST_TOGETHER
-    if cast and not late:
-        values = builder.cast(values, TensorProto.FLOAT)
-    targets = {name: builder.fresh() if late else name for name in order}
+    casts = {name for name, item in order.items() if item.content.floats or kept.dtype == np.float16}
+    if len(casts) == len(order) and sum(sizes) <= _CAST_TOGETHER:
+        values, casts = builder.cast(values, TensorProto.FLOAT), set()
+    targets = {name: builder.fresh() if name in casts else name for name in order}
     vectors = [targets[name] if item.content.array.ndim == 1 else "" for name, item in order.items()]
     flats = _split(builder, values, sizes, opset, vectors)
     for (name, item), flat in zip(order.items(), flats, strict=True):
         if item.content.array.ndim != 1:
             _reshape(builder, item, flat, targets[name])
-        if late:
+        if name in casts:
             builder.cast(targets[name], TensorProto.FLOAT, name)
 
 
