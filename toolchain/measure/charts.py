@@ -12,6 +12,7 @@ Rows = Sequence[Mapping[str, Any]]
 LARGEST = 24  # tensors in a chart; the table has all of them
 CURVE_POINTS = 300
 WIDE = 5  # latencies that differ by more than this factor are drawn on a logarithmic axis
+LEAST_MISSING = 1e-4  # to a share of 1, that a logarithmic axis reaches
 ROW = 32  # height of a tensor's row: a line of text above its bar
 LEFT, RIGHT = 46.0, svg.WIDTH - 8.0  # the plotting area of charts with a vertical axis
 TOP, BOTTOM = 14.0, 186.0
@@ -136,7 +137,8 @@ def progress_chart(
         fields: CSS class of the curve by field name.
         key: unique on the page.
         title: of the chart.
-        share: whether the figures are shares of 1, on a linear axis in percent; others have a logarithmic one.
+        share: whether the figures are shares of 1; then the logarithm is of what is missing to it, so that 99.2 and
+            99.4 percent lie apart also where training began at 10.
     """
     phases = _phases(convergence)
     curves = {field: [_points(phase, field, share) for phase in phases] for field in fields}
@@ -146,7 +148,8 @@ def progress_chart(
     values = [value for pieces in curves.values() for piece in pieces for _, value in piece]
     x, y = svg.Scale(0, phases[-1][-1][0], LEFT, RIGHT), _value_scale(values, share)
     shown = (lambda value: f"{100 * value:.4g} %") if share else units.short
-    parts = [svg.left_axis(y, LEFT, RIGHT, shown), svg.bottom_axis(x, TOP, BOTTOM, "step", units.short)]
+    label = (lambda missing: shown(1 - missing)) if share else units.short
+    parts = [svg.left_axis(y, LEFT, RIGHT, label), svg.bottom_axis(x, TOP, BOTTOM, "step", units.short)]
     parts += [svg.line((x(phase[0][0]), TOP), (x(phase[0][0]), BOTTOM), "phase") for phase in phases[1:]]
     if len(phases) > 1:
         middles = [(x(phase[0][0]) + x(phase[-1][0])) / 2 for phase in phases]
@@ -155,7 +158,7 @@ def progress_chart(
         # a phase that did not log the figure leaves a gap: nothing is drawn that was not measured
         for piece in pieces:
             thinned = [*piece[: -1 : max(1, len(piece) // CURVE_POINTS)], *piece[-1:]]
-            drawn = [(x(step), y(value)) for step, value in thinned]
+            drawn = [(x(step), y(1 - value if share else value)) for step, value in thinned]
             parts.append(svg.path(drawn, f"curve {fields[field]}") if len(drawn) > 1 else Markup(""))
     description = "; ".join(
         f"{field}: {shown(points[0][1])} at first, {shown(points[-1][1])} at the end"
@@ -180,12 +183,10 @@ def _phases(convergence: Rows) -> list[list[Entry]]:
 
 
 def _value_scale(values: list[float], share: bool) -> svg.Scale:
-    """Return the vertical axis, with a little air on both sides."""
-    if not share:
-        return svg.padded_log_scale(values, BOTTOM, TOP)
-    low, high = min(values), max(values)
-    margin = 0.08 * (high - low) or 0.01
-    return svg.Scale(max(0.0, low - margin), min(1.0, high + margin), BOTTOM, TOP)
+    """Return the vertical axis; of shares by what is missing to 1, least at the top."""
+    if share:
+        return svg.padded_log_scale([max(1 - value, LEAST_MISSING) for value in values], TOP, BOTTOM)
+    return svg.padded_log_scale(values, BOTTOM, TOP)
 
 
 def _points(phase: list[Entry], field: str, zero: bool) -> list[tuple[int, float]]:
