@@ -82,6 +82,8 @@ def test_the_bare_form_calls_the_library_and_prints_where_things_are(library):
         "preprocessing": None,
         "resume": False,
         "augment": None,
+        "learning_rate": None,
+        "precision": None,
         "allocate": None,
     }
     assert result.stdout.startswith("summary of")
@@ -92,7 +94,8 @@ def test_the_bare_form_calls_the_library_and_prints_where_things_are(library):
 def test_every_option_reaches_the_library(library):
     options = (
         "--data d.npz --eval e.npz --scale 1/255 --mean 0.5,0.25 --std 1,2 --layout nhwc --epochs 3 "
-        "--augment shift4,flip --allocate flops --device cpu --seed 5 --resume -o out.onnx --report folder "
+        "--augment shift4,flip --learning-rate 4e-3 --precision bfloat16 --allocate flops --device cpu --seed 5 "
+        "--resume -o out.onnx --report folder "
         "--recipe r.toml --quiet"
     )
     assert call("model.onnx", *options.split()).exit_code == 0
@@ -100,6 +103,7 @@ def test_every_option_reaches_the_library(library):
     assert (asked["data"], asked["evaluation"]) == ("d.npz", "e.npz")
     assert asked["preprocessing"] == Preprocessing(1 / 255, (0.5, 0.25), (1.0, 2.0), "nhwc")
     assert (asked["epochs"], asked["device"], asked["seed"], asked["resume"]) == (3, "cpu", 5, True)
+    assert (asked["learning_rate"], asked["precision"]) == (4e-3, "bfloat16")
     assert (asked["augment"], asked["allocate"]) == ("shift4,flip", "flops")
     assert (asked["output"], asked["report"], asked["recipe"]) == (Path("out.onnx"), Path("folder"), Path("r.toml"))
     assert isinstance(asked["progress"], NullProgress)

@@ -94,6 +94,27 @@ def test_a_request_without_a_file_is_enough():
     assert recipe.quant is None
 
 
+def test_training_options_that_are_asked_for_win_over_those_of_the_recipe(write):
+    path = write('prune = "4x"\n[train]\nlearning_rate = 1e-3\nprecision = "bfloat16"')
+    assert read_request(Request(recipe=path)).train.precision == "bfloat16"
+    train = read_request(Request(recipe=path, learning_rate=5e-3, precision="float32")).train
+    assert (train.learning_rate, train.precision) == (5e-3, "float32")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"learning_rate": -1.0}, "learning_rate: got -1.0, expected 1e-09 to 1000"),
+        ({"precision": "float16"}, "precision: got 'float16', expected one of float32, bfloat16; did you mean"),
+        ({"allocate": "time"}, "allocate: got 'time', expected one of auto, parameters, bytes, flops, ms"),
+    ],
+)
+def test_a_mistake_in_an_option_is_said_without_a_place(asked, message):
+    with pytest.raises(RecipeError) as caught:
+        read_request(Request(prune="4x", **asked))
+    assert str(caught.value).startswith(message)
+
+
 @pytest.mark.parametrize(("given", "expected"), [(None, Augmentation(2)), ("none", NONE), ("auto", None)])
 def test_an_augmentation_that_is_asked_for_wins_over_that_of_the_recipe(write, given, expected):
     path = write('prune = "4x"\n[train]\naugment = "shift2"')

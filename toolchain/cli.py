@@ -21,7 +21,7 @@ from toolchain.structures import parse_structure
 if TYPE_CHECKING:
     from calibration.data import Preprocessing
     from toolchain.pipeline import CompressResult
-    from toolchain.plan import Allocate
+    from toolchain.plan import Allocate, Precision
 
 Device = Literal["auto", "cpu", "cuda"]
 Layout = Literal["auto", "nchw", "nhwc"]
@@ -39,7 +39,7 @@ Examples:
 SECTIONS = {
     "What to do": ("prune", "structure", "allocate", "quant", "recipe"),
     "Data": ("data", "evaluation", "scale", "mean", "std", "layout"),
-    "Training": ("epochs", "budget", "augment", "device", "seed", "resume"),
+    "Training": ("epochs", "budget", "augment", "learning_rate", "precision", "device", "seed", "resume"),
     "Output": ("output", "report", "quiet", "verbose"),
 }
 
@@ -181,6 +181,10 @@ def main() -> None:
 @click.option("--layout", type=click.Choice(["auto", "nchw", "nhwc"]), help="Layout of the data. [default: auto]")
 @click.option("--epochs", type=click.IntRange(min=0), help="Passes over the data; 0: no training, projection only.")
 @click.option("--budget", metavar="TIME", callback=_amount(parse_duration), help="Fit training into 90s, 10m, 1h30m.")
+@click.option("--learning-rate", type=click.FloatRange(1e-9, 1e3), help="Of Adam, at its peak. [default: by model]")
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16"]), help="Training multiplies in it. [default: float32]"
+)
 @click.option("--augment", metavar="NAMES", callback=_amount(parse_augment), help="Images: shift4,flip; auto; none.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random choice.")
@@ -203,6 +207,8 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     layout: Layout | None,
     epochs: int | None,
     budget: str | None,
+    learning_rate: float | None,
+    precision: "Precision | None",
     augment: str | None,
     allocate: "Allocate | None",
     device: Device,
@@ -242,6 +248,8 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
                 preprocessing=_preprocessing(scale, mean, std, layout),
                 resume=resume,
                 augment=augment,
+                learning_rate=learning_rate,
+                precision=precision,
                 allocate=allocate,
                 progress=progress,
             )

@@ -27,6 +27,15 @@ def read_options(
     return cls(**{key: _value(value, hints[key], fields[key].metadata, (place, key)) for key, value in values.items()})
 
 
+def lay_over(options: _Options, changes: Mapping[str, object]) -> _Options:
+    """Return ``options`` with every change that is not None, checked as in a recipe."""
+    fields, hints = {field.name: field for field in dataclasses.fields(options)}, get_type_hints(type(options))
+    given = {key: value for key, value in changes.items() if value is not None}
+    return dataclasses.replace(
+        options, **{key: _value(value, hints[key], fields[key].metadata, ("", key)) for key, value in given.items()}
+    )
+
+
 def _value(value: object, hint: object, metadata: Mapping[str, Any], at: tuple[str, str]) -> Any:  # noqa: ANN401 - any field
     """Return the checked value of a field: what its metadata parse it into, or as it is."""
     if "parse" not in metadata:
@@ -45,7 +54,7 @@ def _check_value(value: object, hint: object, limits: Mapping[str, float], at: t
     if names:
         if value not in names:
             text = nearest(str(value), names)
-            raise RecipeError(f"{at[0]} {at[1]}: got {value!r}, expected one of {', '.join(names)}; {text}")
+            raise RecipeError(f"{' '.join(at).strip()}: got {value!r}, expected one of {', '.join(names)}; {text}")
         return
     number = next(kind for kind in (get_args(hint) or (hint,)) if kind is not NoneType)
     accepted = (int, float) if number is float else (int,)
@@ -54,7 +63,7 @@ def _check_value(value: object, hint: object, limits: Mapping[str, float], at: t
     low, high = limits["low"], limits["high"]
     if not math.isfinite(value) or not low <= value <= high:
         wanted = f"at least {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"
-        raise RecipeError(f"{at[0]} {at[1]}: got {value!r}, expected {wanted}")
+        raise RecipeError(f"{' '.join(at).strip()}: got {value!r}, expected {wanted}")
 
 
 def check_keys(table: Toml, known: Iterable[str], where: str) -> None:

@@ -30,7 +30,7 @@ from toolchain.measure import (
 )
 from toolchain.module import OnnxModule
 from toolchain.outputs import check_output, default_checkpoint, default_output, default_report
-from toolchain.plan import Allocate, Device, describe_plan
+from toolchain.plan import Allocate, Device, Precision, describe_plan
 from toolchain.progress import NullProgress, Progress
 from toolchain.recipe import Request, read_request
 from toolchain.resolve import make_plan
@@ -83,6 +83,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     preprocessing: Preprocessing | None = None,
     resume: bool = False,
     augment: str | None = None,
+    learning_rate: float | None = None,
+    precision: Precision | None = None,
     allocate: Allocate | None = None,
     progress: Progress | None = None,
 ) -> CompressResult:
@@ -108,6 +110,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         resume: go on from the checkpoint beside the output, which a run leaves there when it is interrupted; with the
             same model, data and options the result is the one that the run would have had. Without a checkpoint the run
             begins from the start.
+        learning_rate: of Adam, at its peak; None lets the model and the data decide.
+        precision: in which training multiplies, ``"float32"`` or ``"bfloat16"``; the rest is float32 in any case.
         augment: how training images are varied: ``"none"``, or names such as ``"shift4,flip"``; None, as ``"auto"``,
             shifts images by up to one pixel where that changes nothing that they show.
         allocate: what is compared over tensors when one ratio is given for all: what their weights are worth by
@@ -119,7 +123,11 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         ToolchainError: anything that the user can mend; nothing is left half-written.
     """
     started = time.monotonic()
-    request = read_request(Request(prune, quant, epochs, budget, device, seed, recipe, structure, augment, allocate))
+    request = read_request(
+        Request(
+            prune, quant, epochs, budget, device, seed, recipe, structure, augment, allocate, learning_rate, precision
+        )
+    )
     source = Path(model)
     target = Path(output) if output is not None else default_output(source)
     folder = Path(report) if report is not None else default_report(target)

@@ -11,6 +11,7 @@ from toolchain.errors import RecipeError
 from toolchain.structures import UNSTRUCTURED, Structure
 
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "bfloat16"]
 Allocate = Literal["auto", "parameters", "bytes", "flops", "ms"]
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
 
@@ -106,7 +107,7 @@ class TrainOptions:
     budget_s: float | None = None
     batch_size: int = _between(128, low=1)
     learning_rate: float | None = _between(None, low=1e-9, high=1e3)
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     augment: Augmentation | None = field(default=None, metadata={"parse": parse_augment})
     seed: int = 0
     device: Device = "auto"

@@ -38,14 +38,14 @@ from toolchain.amounts import (
     parse_prune,
     parse_quant,
 )
-from toolchain.augmentation import parse_augment
-from toolchain.errors import RecipeError, nearest
-from toolchain.options import Toml, check_keys, kind_of, located, read_options, wrong_type
+from toolchain.errors import RecipeError
+from toolchain.options import Toml, check_keys, kind_of, lay_over, located, read_options, wrong_type
 from toolchain.plan import (
     Allocate,
     CalibrationOptions,
     Device,
     ExportOptions,
+    Precision,
     PruneSchedule,
     QuantSchedule,
     TrainOptions,
@@ -75,6 +75,8 @@ class Request:
         structure: such as ``"groups"``; None leaves it to the recipe.
         augment: such as ``"shift4,flip"``; None leaves it to the recipe.
         allocate: such as ``"flops"``; None leaves it to the recipe.
+        learning_rate: of Adam, at its peak; None leaves it to the recipe.
+        precision: in which training multiplies; None leaves it to the recipe.
     """
 
     prune: str | float | None = None
@@ -87,6 +89,8 @@ class Request:
     structure: str | None = None
     augment: str | None = None
     allocate: Allocate | None = None
+    learning_rate: float | None = None
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -136,8 +140,8 @@ def read_request(request: Request) -> Recipe:
     if request.epochs is not None or request.budget is not None:
         epochs, budget_s = _training_time(request.epochs, request.budget, "")
         train = replace(train, epochs=epochs, budget_s=budget_s)
-    if request.augment is not None:
-        train = replace(train, augment=parse_augment(request.augment))
+    asked = {"augment": request.augment, "learning_rate": request.learning_rate, "precision": request.precision}
+    train = lay_over(train, asked)
     if request.device not in get_args(Device):
         raise RecipeError(f"device: got {request.device!r}, expected one of {', '.join(get_args(Device))}")
     recipe = replace(
@@ -147,12 +151,7 @@ def read_request(request: Request) -> Recipe:
         quant=recipe.quant if request.quant is None else _quant(request.quant, ""),
         train=replace(train, seed=_whole(request.seed, "seed"), device=request.device),
     )
-    if request.allocate is not None:
-        if request.allocate not in get_args(Allocate):
-            units = get_args(Allocate)
-            text = f"got {request.allocate!r}, expected one of {', '.join(units)}; {nearest(request.allocate, units)}"
-            raise RecipeError(f"allocate: {text}")
-        recipe = replace(recipe, prune_schedule=replace(recipe.prune_schedule, allocate=request.allocate))
+    recipe = replace(recipe, prune_schedule=lay_over(recipe.prune_schedule, {"allocate": request.allocate}))
     _check_asks(recipe)
     return recipe
 
