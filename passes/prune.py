@@ -8,7 +8,7 @@ from torch import Tensor
 
 from passes.admm_training import AdmmStage
 from passes.base import Pass
-from passes.constraints import Budget, TopK, progressive
+from passes.constraints import Budget, Cut, TopK, progressive
 from passes.finetune import FinetuneStage
 from passes.phase import Phase
 from passes.projection import project_onto
@@ -32,6 +32,7 @@ class Prune(Pass):
         dense: weights before compression, by tensor name, which training of the survivors may begin with.
         blend: part of that training over which they fade; 0 does without.
         costs: of keeping one weight, by tensor name, by which scores are divided; 1 where there is none.
+        cuts: channels, by tensor name, where these are pruned.
     """
 
     budgets: tuple[Budget, ...]
@@ -43,6 +44,7 @@ class Prune(Pass):
     dense: Mapping[str, Tensor] = field(default_factory=dict)
     blend: float = 0.0
     costs: Mapping[str, float] = field(default_factory=dict)
+    cuts: Mapping[str, tuple[Cut, ...]] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,10 +66,13 @@ class Prune(Pass):
             "prune",
             module,
             self.names,
-            lambda done: TopK(progressive(self.budgets, sizes, self.start, done), self.score, self.layouts, self.costs),
+            lambda done: self._set(progressive(self.budgets, sizes, self.start, done), self.score),
             self.schedule,
         )
 
     def _project(self, trainer: Trainer) -> None:
-        project_onto(trainer.module, self.names, TopK(self.budgets, "lamp", self.layouts, self.costs))
+        project_onto(trainer.module, self.names, self._set(self.budgets, "lamp"))
         trainer.settle()
+
+    def _set(self, budgets: tuple[Budget, ...], score: str) -> TopK:
+        return TopK(budgets, score, self.layouts, self.costs, self.cuts)

@@ -116,6 +116,8 @@ def test_a_run_that_is_interrupted_after_every_few_steps_ends_the_same(graph, pl
     assert lives > 50 / life
     assert done.log == expected.log
     assert done.kernels == expected.kernels
+    assert done.removed == expected.removed
+    assert done.removed  # hidden units that nothing reads
     assert len(chosen) == 1
     ours, theirs = run.trainer.module, whole.trainer.module
     assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())

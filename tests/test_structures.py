@@ -18,6 +18,9 @@ def test_a_structure_is_written_as_it_is_read(text):
 def test_groups_may_name_the_multiple_of_their_channels():
     assert parse_structure("groups8") == Structure("groups", (8, 1))
     assert str(parse_structure("groups8")) == "groups8"
+    assert parse_structure("channel") == Structure("channel", (8, 1))
+    assert str(parse_structure("channel8")) == "channel"
+    assert str(parse_structure("channel1")) == "channel1"
     assert parse_structure("groups16") == GROUPS
 
 
@@ -25,7 +28,7 @@ def test_groups_may_name_the_multiple_of_their_channels():
     ("text", "message"),
     [
         ("colunm", "not a known structure; did you mean column"),
-        ("channel", "not a known structure"),
+        ("kernels", "not a known structure"),
         ("4:4", "must keep fewer than all of 4"),
         ("0:4", "must keep fewer"),
         ("block1x1", "no block of several weights"),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from calibration.collect import collect_grids
-from passes.constraints import Budget, LevelTarget, levels_for
+from passes.constraints import Budget, Cut, LevelTarget, levels_for
 from passes.finetune import FinetuneStage
 from passes.phase import Phase
 from passes.prune import Prune
@@ -20,10 +20,11 @@ from toolchain.allocation import bit_costs, weight_costs
 from toolchain.amounts import QuantSpec
 from toolchain.export import activation_values, choose_kernels
 from toolchain.formats import TensorFormat
-from toolchain.graph import find_weights
+from toolchain.graph import Graph, find_weights
 from toolchain.graph.layout import find_layouts
 from toolchain.module import OnnxModule
 from toolchain.plan import Plan, PruneSchedule
+from toolchain.prunable import find_prunable
 from toolchain.run import Compression, Run
 from toolchain.shrinking import remove_dead
 
@@ -70,6 +71,8 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
 def _find_costs(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> None:
     """Find what a kept weight of every tensor costs in the unit that the plan compares tensors by."""
     module, unit, budgets = run.trainer.module, plan.prune_schedule.allocate, _budgets(plan)
+    if unit == "bytes":  # shapes that shrink have no positions to store: their weights all cost the same
+        budgets = tuple(budget for budget in budgets if budget.structure.kind != "channel")
     if unit == "auto":
         budgets = tuple(budget for budget in budgets if budget.structure.kind == "groups")
         unit = "flops"
@@ -93,6 +96,15 @@ def _budgets(plan: Plan) -> tuple[Budget, ...]:
     return tuple(Budget(group.names, group.kept, group.structure) for group in groups)
 
 
+def _cuts(plan: Plan, graph: Graph) -> dict[str, tuple[Cut, ...]]:
+    """Return the channels that are pruned, by tensor name."""
+    cuts: dict[str, tuple[Cut, ...]] = {}
+    for group in plan.prune.groups if plan.prune is not None else ():
+        if group.structure.kind == "channel":
+            cuts |= find_prunable(graph, set(group.names)).cuts
+    return cuts
+
+
 def prune_pass(plan: Plan, original: OnnxModule, costs: Mapping[str, float]) -> Prune:
     """Return the pass that prunes as planned; ``costs`` are those of a weight, by tensor name."""
     schedule, graph = plan.prune_schedule, original.graph
@@ -106,6 +118,7 @@ def prune_pass(plan: Plan, original: OnnxModule, costs: Mapping[str, float]) -> 
         dense=original.weights(),
         blend=schedule.blend,
         costs=costs,
+        cuts=_cuts(plan, graph),
     )
 
 

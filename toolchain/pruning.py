@@ -10,7 +10,10 @@ from toolchain.errors import RecipeError
 from toolchain.graph import Weight
 from toolchain.graph.layout import Layout
 from toolchain.plan import PruneGroup, PruneStep
+from toolchain.prunable import Prunable
 from toolchain.structures import Structure, bounds, objection
+
+_MULTIPLES = ("groups", "channel")  # structures of channels that are kept in multiples
 
 
 @dataclass(frozen=True)
@@ -22,16 +25,28 @@ class PruneWish:
         layout: what its dimensions are; None where its users disagree.
         target: of its own; None leaves it to the overall target, False keeps it dense.
         structure: which of its weights go together.
+        channels: which channels can go, where these do.
     """
 
     weight: Weight
     layout: Layout | None
     target: PruneTarget | Literal[False] | None
     structure: Structure
+    channels: Prunable | None = None
+
+    @property
+    def objection(self) -> str:
+        """Why it cannot have the structure; empty when it can."""
+        if self.channels is not None and self.structure.kind == "channel":
+            return self.channels.reasons.get(self.weight.name, "")
+        return objection(self.structure, self.layout)
 
     @property
     def limits(self) -> tuple[int, int]:
         """The fewest and the most weights that it can keep."""
+        if self.channels is not None and self.structure.kind == "channel":
+            least = self.channels.least(self.weight.name, self.weight.shape, self.structure.sizes[0])
+            return least, self.weight.size
         return (1, self.weight.size) if self.layout is None else bounds(self.structure, self.layout)
 
 
@@ -46,7 +61,7 @@ def prune_step(wishes: Sequence[PruneWish], target: PruneTarget | None) -> Prune
         RecipeError: a structure fits no tensor, or a count cannot be reached.
     """
     asked = [wish for wish in wishes if _is_asked(wish, target)]
-    reasons = {wish.weight.name: objection(wish.structure, wish.layout) for wish in asked}
+    reasons = {wish.weight.name: wish.objection for wish in asked}
     skipped = tuple((name, reason) for name, reason in reasons.items() if reason)
     fitting = [wish for wish in asked if not reasons[wish.weight.name]]
     if not fitting and skipped:
@@ -92,6 +107,11 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _own_group(wish: PruneWish) -> PruneGroup:
+    if wish.structure.kind == "channel":
+        raise RecipeError(
+            f"tensor {wish.weight.name!r} cannot be pruned to a target of its own by channel: it shares its channels",
+            hint="give prune for the whole model, and leave it out of the [[tensor]] table",
+        )
     weight, (least, most), text = wish.weight, wish.limits, wish.target.text if wish.target else ""
     kept = wish.target.kept(weight.size) if wish.target else least
     if wish.structure.kind == "n:m" and kept != least:
@@ -162,5 +182,6 @@ def _check_reachable(target: PruneTarget, counts: tuple[int, int], rest: Sequenc
 
 
 def _finer(rest: Sequence[PruneWish]) -> str:
-    steps = {wish.structure.sizes[0] for wish in rest if wish.structure.kind == "groups"}
-    return f"; groups{max(steps) // 2} keeps fewer channels" if steps and max(steps) > 1 else ""
+    steps = {wish.structure.sizes[0]: wish.structure.kind for wish in rest if wish.structure.kind in _MULTIPLES}
+    most = max(steps, default=1)
+    return f"; {steps[most]}{most // 2} keeps fewer channels" if most > 1 else ""

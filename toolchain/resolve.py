@@ -9,6 +9,7 @@ from toolchain.errors import RecipeError, nearest
 from toolchain.graph import Graph, Weight
 from toolchain.graph.layout import find_layouts
 from toolchain.plan import Plan, PruneStep, QuantizeStep, Step
+from toolchain.prunable import find_prunable
 from toolchain.pruning import PruneWish, prune_step
 from toolchain.recipe import Recipe, TensorRule
 from toolchain.structures import UNSTRUCTURED, Structure
@@ -101,8 +102,14 @@ def _refused(weights: tuple[Weight, ...]) -> str:
 
 def _prune_step(graph: Graph, usable: dict[str, Weight], wishes: dict[str, _Wish], recipe: Recipe) -> PruneStep:
     layouts = find_layouts(graph, usable.values())
+    structures = {name: wish.structure or recipe.structure or UNSTRUCTURED for name, wish in wishes.items()}
+    by_channel: dict[Structure, set[str]] = {}
+    for name, wish in wishes.items():
+        if structures[name].kind == "channel" and wish.prune is not False:
+            by_channel.setdefault(structures[name], set()).add(name)
+    channels = {structure: find_prunable(graph, names) for structure, names in by_channel.items()}
     asked = [
-        PruneWish(usable[name], layouts.get(name), wish.prune, wish.structure or recipe.structure or UNSTRUCTURED)
+        PruneWish(usable[name], layouts.get(name), wish.prune, structures[name], channels.get(structures[name]))
         for name, wish in wishes.items()
     ]
     return prune_step(asked, recipe.prune)

@@ -1,5 +1,6 @@
 """The step of a run that takes channels out of the model on which nothing depends any more."""
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
 
@@ -33,8 +34,14 @@ def remove_dead(plan: Plan, run: Run) -> None:
         channels = find_channels(trace(module, sample))
     except ModelError:
         return
-    whole = _whole_dimensions(plan, run)
-    dead = dead_channels(module, channels, sample, partial(_stay, module.graph, whole))
+    rounded = {
+        name: group.structure.sizes[0]
+        for group in (plan.prune.groups if plan.prune is not None else ())
+        for name in group.names
+        if group.structure.kind == "channel"
+    }
+    stay = partial(_stay, module.graph, _whole_dimensions(plan, run), rounded)
+    dead = dead_channels(module, channels, sample, stay)
     if not dead.channels:
         return
     with torch.no_grad():
@@ -44,13 +51,14 @@ def remove_dead(plan: Plan, run: Run) -> None:
     run.done.removed.append({name: indices.tolist() for name, indices in dead.channels.items()})
 
 
-def _stay(graph: Graph, whole: AbstractSet[Axis], group: ChannelGroup, needed: int) -> int:
+def _stay(graph: Graph, whole: AbstractSet[Axis], rounded: Mapping[str, int], group: ChannelGroup, needed: int) -> int:
     """Return how many channels of a group stay."""
     if any((part.tensor, part.axis) in whole for part in group.slices):
         return group.count
-    if all(len(graph.initializers.shape(part.tensor)) < CONVOLUTION_RANK for part in group.slices):
-        return needed
-    return min(group.count, -(-needed // CONVOLUTION_MULTIPLE) * CONVOLUTION_MULTIPLE)
+    multiples = {rounded[part.tensor] for part in group.slices if part.tensor in rounded}
+    convolved = any(len(graph.initializers.shape(part.tensor)) >= CONVOLUTION_RANK for part in group.slices)
+    multiple = max(multiples, default=CONVOLUTION_MULTIPLE if convolved else 1)
+    return min(group.count, -(-needed // multiple) * multiple)
 
 
 def _whole_dimensions(plan: Plan, run: Run) -> set[Axis]:

@@ -10,6 +10,21 @@ from toolchain.graph.layout import Layout
 
 
 @dataclass(frozen=True, eq=False)
+class Cut:
+    """The slices of a tensor that belong to the channels of a group.
+
+    Attributes:
+        group: number of the group, the same in all tensors that share its channels.
+        axis: the dimension that loses positions with channels.
+        positions: int64 ``[channels, positions per channel]``, on the CPU.
+    """
+
+    group: int
+    axis: int
+    positions: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Target:
     """One tensor of a budget, as a set sees it.
 
@@ -21,6 +36,7 @@ class Target:
         relative_units: the same for units of several weights.
         layout: what its dimensions are; None where nobody asks.
         cost: of keeping a weight, in any unit, by which its score is divided when tensors are compared.
+        cuts: the channels that it shares with others.
     """
 
     energy: Tensor
@@ -29,6 +45,7 @@ class Target:
     relative_units: bool
     layout: Layout | None = None
     cost: float = 1.0
+    cuts: tuple[Cut, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from torch import Tensor
 from passes.base import Constraint, Formats, Tensors
 from passes.constraints.blocks import keep_blocks
 from passes.constraints.budget import Budget
+from passes.constraints.channels import keep_channels
 from passes.constraints.groups import keep_groups
 from passes.constraints.largest import keep_weights
 from passes.constraints.n_of_m import keep_n_of_m
 from passes.constraints.pattern import keep_patterns
-from passes.constraints.scores import SCORES, Target
+from passes.constraints.scores import SCORES, Cut, Target
 from toolchain.formats import TensorFormat
 from toolchain.graph.layout import Layout
 
@@ -26,6 +27,7 @@ SETS = {
     "n:m": keep_n_of_m,
     "pattern": keep_patterns,
     "groups": keep_groups,
+    "channel": keep_channels,
 }
 
 
@@ -44,12 +46,14 @@ class TopK(Constraint):
         score: a key of ``SCORES``.
         layouts: by tensor name; single weights need none.
         costs: of keeping a weight, by tensor name, by which scores are divided; 1 where there is none.
+        cuts: channels, by tensor name, where these are pruned.
     """
 
     budgets: tuple[Budget, ...]
     score: str = "magnitude"
     layouts: Mapping[str, Layout] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
+    cuts: Mapping[str, tuple[Cut, ...]] = field(default_factory=dict)
 
     def fit(self, weights: Tensors, fixed: Formats, curvature: Tensors) -> dict[str, TensorFormat]:
         """Return formats with masks that keep exactly the budgeted number of weights, or all that earlier passes left.
@@ -75,4 +79,4 @@ class TopK(Constraint):
             alive = earlier.mask.to(weight.device)
             energy.masked_fill_(~alive, 0.0)
         layout, cost = self.layouts.get(name), self.costs.get(name, 1.0)
-        return Target(energy, alive, score.relative(known), score.relative_units, layout, cost)
+        return Target(energy, alive, score.relative(known), score.relative_units, layout, cost, self.cuts.get(name, ()))

@@ -51,6 +51,23 @@ def find_dead(channels: Channels, arrays: Arrays, run: Callable[[list[str]], Arr
     return Dead({name: np.sort(gone) for name, gone in state.gone.items() if gone.size}, biases)
 
 
+def heard_channels(channels: Channels, arrays: Arrays) -> np.ndarray:
+    """Return the numbers of the channels that results depend on, whatever other constants there are than zero."""
+    steady = find_steady(channels, arrays, {})
+    heard = [_heard(total, channels, steady) for total in channels.sums]
+    return np.unique(np.concatenate([np.empty(0, np.int64), *heard]))
+
+
+def _heard(total: Sum, channels: Channels, steady: Mapping[Axis, np.ndarray]) -> np.ndarray:
+    """Return the channels that a sum adds up as something else than zero."""
+    numbers = channels.numbers
+    heard = np.unique(np.concatenate([numbers[axis] for axis in total.factors]))
+    for axis in total.factors:
+        silent = np.setdiff1d(numbers[axis], numbers[axis][steady[axis] != 0])
+        heard = np.setdiff1d(heard, silent)
+    return heard
+
+
 class _State:
     """The values of the weights with dead channels at zero, and which those are."""
 
@@ -67,7 +84,7 @@ class _State:
         needed: list[np.ndarray] = [np.empty(0, np.int64)]
         folds: list[Fold] = []
         for total in self.channels.sums:
-            heard = self._heard(total, steady)
+            heard = _heard(total, self.channels, steady)
             fold = find_fold(self.channels, total, self.arrays, steady, heard) if heard.size else None
             if fold is not None:
                 folds.append(fold)
@@ -82,15 +99,6 @@ class _State:
         for name, indices in fresh.items():
             self._remove(name, indices)
         return bool(lost.size)
-
-    def _heard(self, total: Sum, steady: Mapping[Axis, np.ndarray]) -> np.ndarray:
-        """Return the channels that a sum adds up as something else than zero."""
-        numbers = self.channels.numbers
-        heard = np.unique(np.concatenate([numbers[axis] for axis in total.factors]))
-        for axis in total.factors:
-            silent = np.setdiff1d(numbers[axis], numbers[axis][steady[axis] != 0])
-            heard = np.setdiff1d(heard, silent)
-        return heard
 
     def _choose(self, needed: np.ndarray, stay: Stay) -> dict[str, np.ndarray]:
         """Return, by group, which channels go beside those that are gone."""

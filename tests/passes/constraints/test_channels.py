@@ -1,0 +1,101 @@
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from passes.constraints.channels import keep_channels
+from passes.constraints.scores import Cut, Target
+from toolchain.structures import Structure
+
+
+def chain(widths, seed, alive=None, flattened=1):
+    """Targets of layers one after the other, of matrices [outputs, inputs]; the last one reads each so often."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = []
+    for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+        last, cuts = number == len(widths) - 2, []
+        copies = flattened if last and number else 1
+        energy = torch.rand(outputs, inputs * copies, generator=generator)
+        kept = torch.ones_like(energy, dtype=torch.bool)
+        if alive is not None:
+            kept = torch.rand(energy.shape, generator=generator) < alive
+        if not last:
+            cuts.append(Cut(number, 0, torch.arange(outputs)[:, None]))
+        if number:
+            cuts.append(Cut(number - 1, 1, torch.arange(inputs * copies).reshape(inputs, copies)))
+        targets.append(Target(energy * kept, kept, relative=False, relative_units=True, cuts=tuple(cuts)))
+    return targets
+
+
+def channel_counts(targets, masks):
+    """Return how many channels of every group have weights left in all that make or read them."""
+    found = {}
+    for target, mask in zip(targets, masks, strict=True):
+        for cut in target.cuts:
+            rows = mask.movedim(cut.axis, 0).flatten(1).any(1)[cut.positions].any(1)
+            found.setdefault(cut.group, []).append(rows)
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(2, 9), min_size=3, max_size=5),
+    st.integers(0, 999),
+    st.sampled_from([1, 2, 4]),
+    st.floats(0, 1),
+    st.integers(1, 3),
+)
+def test_whole_channels_are_kept_in_multiples_and_no_more_weights_than_asked(widths, seed, multiple, part, flattened):
+    targets = chain(widths, seed, flattened=flattened)
+    sizes = [widths[0], *(min(width, multiple) for width in widths[1:-1]), widths[-1]]
+    inputs = [*sizes[:-2], sizes[-2] * flattened]
+    least, most = sum(a * b for a, b in zip(inputs, sizes[1:], strict=True)), sum(t.alive.numel() for t in targets)
+    kept = least + round(part * (most - least))
+    masks = keep_channels(targets, kept, Structure("channel", (multiple, 1)))
+    assert least <= sum(int(mask.sum()) for mask in masks) <= kept
+    for group, rows in channel_counts(targets, masks).items():
+        assert all(torch.equal(row, rows[0]) for row in rows)
+        count = int(rows[0].sum())
+        assert count == widths[group + 1] or (count % multiple == 0 and count > 0)
+    with pytest.raises(ValueError, match="must stay"):
+        keep_channels(targets, least - 1, Structure("channel", (multiple, 1)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_group_keeps_the_channels_of_most_energy(seed):
+    targets = chain([5, 6, 4], seed)
+    masks = keep_channels(targets, 3 * 9, Structure("channel", (1, 1)))
+    energy = targets[0].energy.sum(1) + targets[1].energy.sum(0)
+    assert masks[0].any(1).nonzero().flatten().tolist() == sorted(energy.argsort(descending=True)[:3].tolist())
+
+
+def test_what_earlier_passes_pruned_stays_and_does_not_count():
+    targets = chain([6, 8, 8, 3], 1, alive=0.5)
+    masks = keep_channels(targets, 40, Structure("channel", (1, 1)))
+    assert sum(int(mask.sum()) for mask in masks) <= 40
+    assert not any(bool((mask & ~target.alive).any()) for mask, target in zip(masks, targets, strict=True))
+
+
+def test_channels_of_equal_worth_are_counted_exactly():
+    targets = chain([4, 10, 4], 0)
+    tied = [
+        Target(torch.ones_like(t.energy), t.alive, relative=False, relative_units=True, cuts=t.cuts) for t in targets
+    ]
+    assert sum(int(mask.sum()) for mask in keep_channels(tied, 56, Structure("channel", (1, 1)))) == 56
+
+
+def test_a_step_that_is_too_large_leaves_room_that_others_fill():
+    small, large = chain([2, 4, 2], 0), chain([50, 4, 50], 1)
+    moved = [
+        Target(t.energy * 100, t.alive, False, True, cuts=tuple(Cut(7, c.axis, c.positions) for c in t.cuts))
+        for t in large
+    ]
+    masks = keep_channels([*small, *moved], 316, Structure("channel", (1, 1)))
+    assert [int(mask.sum()) for mask in masks] == [8, 8, 150, 150]
+
+
+def test_tensors_without_channels_stay_whole():
+    targets = [*chain([4, 6, 4], 0), Target(torch.rand(3, 3), torch.ones(3, 3, dtype=torch.bool), False, True)]
+    assert bool(keep_channels(targets, 9 + 16, Structure("channel", (1, 1)))[2].all())
