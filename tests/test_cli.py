@@ -69,6 +69,7 @@ def test_the_bare_form_calls_the_library_and_prints_where_things_are(library):
         "model": Path("model.onnx"),
         "prune": "36x",
         "structure": None,
+        "round_to": None,
         "quant": "2bit",
         "data": None,
         "evaluation": None,
@@ -96,7 +97,7 @@ def test_every_option_reaches_the_library(library):
         "--data d.npz --eval e.npz --scale 1/255 --mean 0.5,0.25 --std 1,2 --layout nhwc --epochs 3 "
         "--augment shift4,flip --learning-rate 4e-3 --precision bfloat16 --allocate flops --device cpu --seed 5 "
         "--resume -o out.onnx --report folder "
-        "--recipe r.toml --quiet"
+        "--structure channel --round 4 --recipe r.toml --quiet"
     )
     assert call("model.onnx", *options.split()).exit_code == 0
     (asked,) = library.calls
@@ -104,6 +105,7 @@ def test_every_option_reaches_the_library(library):
     assert asked["preprocessing"] == Preprocessing(1 / 255, (0.5, 0.25), (1.0, 2.0), "nhwc")
     assert (asked["epochs"], asked["device"], asked["seed"], asked["resume"]) == (3, "cpu", 5, True)
     assert (asked["learning_rate"], asked["precision"]) == (4e-3, "bfloat16")
+    assert (asked["structure"], asked["round_to"]) == ("channel", 4)
     assert (asked["augment"], asked["allocate"]) == ("shift4,flip", "flops")
     assert (asked["output"], asked["report"], asked["recipe"]) == (Path("out.onnx"), Path("folder"), Path("r.toml"))
     assert isinstance(asked["progress"], NullProgress)

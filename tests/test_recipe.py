@@ -228,3 +228,13 @@ def test_an_allocation_that_is_asked_for_wins_over_that_of_the_recipe(write):
     assert read_request(Request(recipe=path, allocate="ms")).prune_schedule.allocate == "ms"
     with pytest.raises(RecipeError, match=r"allocate: got 'flop', expected one of auto, .* did you mean flops"):
         read_request(Request(prune="4x", allocate="flop"))
+
+
+def test_channels_are_rounded_as_asked(tmp_path):
+    (tmp_path / "r.toml").write_text('prune = "2x"\nstructure = "channel"\nround = 4\n')
+    assert str(read_request(Request(recipe=tmp_path / "r.toml")).structure) == "channel4"
+    assert str(read_request(Request(recipe=tmp_path / "r.toml", round_to=2)).structure) == "channel2"
+    with pytest.raises(RecipeError, match="filter keeps none by number"):
+        read_request(Request(prune="2x", structure="filter", round_to=8))
+    with pytest.raises(RecipeError, match="unstructured keeps none by number"):
+        read_request(Request(prune="2x", round_to=8))

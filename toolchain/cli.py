@@ -37,7 +37,7 @@ Examples:
 """
 
 SECTIONS = {
-    "What to do": ("prune", "structure", "allocate", "quant", "recipe"),
+    "What to do": ("prune", "structure", "round_to", "allocate", "quant", "recipe"),
     "Data": ("data", "evaluation", "scale", "mean", "std", "layout"),
     "Training": ("epochs", "budget", "augment", "learning_rate", "precision", "device", "seed", "resume"),
     "Output": ("output", "report", "quiet", "verbose"),
@@ -164,8 +164,9 @@ def main() -> None:
     "--structure",
     metavar="NAME",
     callback=_amount(parse_structure),
-    help="groups, filter, column, 2:4, block4x1, pattern.",
+    help="channel, groups, filter, column, 2:4, block4x1, pattern.",
 )
+@click.option("--round", "round_to", metavar="N", type=click.IntRange(min=1), help="Channels stay in multiples of N.")
 @click.option(
     "--allocate",
     type=click.Choice(["auto", "parameters", "bytes", "flops", "ms"]),
@@ -197,6 +198,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     model: Path,
     prune: str | None,
     structure: str | None,
+    round_to: int | None,
     quant: str | None,
     recipe: Path | None,
     data: str | None,
@@ -235,6 +237,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
                 model,
                 prune=prune,
                 structure=structure,
+                round_to=round_to,
                 quant=quant,
                 data=data,
                 evaluation=evaluation,

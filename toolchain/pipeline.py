@@ -70,6 +70,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     *,
     prune: str | float | None = None,
     structure: str | None = None,
+    round_to: int | None = None,
     quant: str | None = None,
     data: str | None = None,
     evaluation: str | None = None,
@@ -94,7 +95,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         model: path of the ONNX file; never written.
         prune: ``"36x"``, ``"97%"`` or a fraction of zeros, over all prunable weights together.
         structure: which weights are pruned together: ``"groups"``, ``"filter"``, ``"column"``, ``"2:4"``,
-            ``"block4x1"`` or ``"pattern"``; None prunes single weights.
+            ``"block4x1"``, ``"pattern"`` or ``"channel"``; None prunes single weights.
+        round_to: what numbers of channels are kept in multiples of, with ``"channel"`` or ``"groups"``.
         quant: ``"8bit"``, ``"4bit"``, ``"3bit"``, ``"2bit"``, ``"ternary"`` or ``"binary"``.
         data: ``.npz``, ``.npy``, a folder of class folders of images, or ``package.module:function``; None synthesises
             inputs, and accuracy on real data is then not measured.
@@ -125,7 +127,19 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     started = time.monotonic()
     request = read_request(
         Request(
-            prune, quant, epochs, budget, device, seed, recipe, structure, augment, allocate, learning_rate, precision
+            prune=prune,
+            quant=quant,
+            epochs=epochs,
+            budget=budget,
+            device=device,
+            seed=seed,
+            recipe=recipe,
+            structure=structure,
+            augment=augment,
+            allocate=allocate,
+            learning_rate=learning_rate,
+            precision=precision,
+            round_to=round_to,
         )
     )
     source = Path(model)

@@ -4,6 +4,7 @@
 
     prune = "36x"                  # over all prunable weights together
     structure = "groups"           # which weights go together; left out: single weights
+    round = 8                      # channels of that structure stay in multiples of this
     quant = "2bit"
     epochs = 20                    # or budget = "10m"
     exclude = ["classifier.*"]     # neither pruned nor quantized
@@ -50,12 +51,12 @@ from toolchain.plan import (
     QuantSchedule,
     TrainOptions,
 )
-from toolchain.structures import Structure, parse_structure
+from toolchain.structures import Structure, parse_structure, round_channels
 
 _Parsed = TypeVar("_Parsed", PruneTarget, QuantSpec, Structure, float)
 _Target = TypeVar("_Target", PruneTarget, QuantSpec)
 
-TOP_KEYS = ("prune", "structure", "quant", "epochs", "budget", "exclude")
+TOP_KEYS = ("prune", "structure", "round", "quant", "epochs", "budget", "exclude")
 RULE_KEYS = ("match", "op", "prune", "structure", "quant", "exclude")
 TRAIN_KEYS = ("batch_size", "learning_rate", "precision", "augment")  # the rest are top-level keys or options
 
@@ -77,6 +78,7 @@ class Request:
         allocate: such as ``"flops"``; None leaves it to the recipe.
         learning_rate: of Adam, at its peak; None leaves it to the recipe.
         precision: in which training multiplies; None leaves it to the recipe.
+        round_to: what numbers of channels are kept in multiples of; None leaves it to the recipe and the structure.
     """
 
     prune: str | float | None = None
@@ -91,6 +93,7 @@ class Request:
     allocate: Allocate | None = None
     learning_rate: float | None = None
     precision: Precision | None = None
+    round_to: int | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,8 @@ def read_request(request: Request) -> Recipe:
         train=replace(train, seed=_whole(request.seed, "seed"), device=request.device),
     )
     recipe = replace(recipe, prune_schedule=lay_over(recipe.prune_schedule, {"allocate": request.allocate}))
+    if request.round_to is not None:
+        recipe = replace(recipe, structure=round_channels(recipe.structure, request.round_to))
     _check_asks(recipe)
     return recipe
 
@@ -195,7 +200,7 @@ def _recipe(table: Toml, where: str) -> Recipe:
     epochs, budget_s = _training_time(table.get("epochs"), table.get("budget"), where)
     return Recipe(
         prune=_prune(table["prune"], where) if "prune" in table else None,
-        structure=_structure(table["structure"], where) if "structure" in table else None,
+        structure=_overall_structure(table, where),
         quant=_quant(table["quant"], where) if "quant" in table else None,
         rules=(*_exclusions(table.get("exclude", []), where), *_rules(table.get("tensor", []), where)),
         train=replace(train, epochs=epochs, budget_s=budget_s),
@@ -266,6 +271,11 @@ def _structure(value: object, where: str) -> Structure:
     if not isinstance(value, str):
         raise wrong_type(where, "structure", value, 'a text such as "groups"')
     return _parsed(parse_structure, value, where)
+
+
+def _overall_structure(table: Toml, where: str) -> Structure | None:
+    structure = _structure(table["structure"], where) if "structure" in table else None
+    return round_channels(structure, _whole(table["round"], f"{where}: round")) if "round" in table else structure
 
 
 def _written(value: str | int | float) -> str:

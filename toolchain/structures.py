@@ -1,7 +1,7 @@
 """Structures of pruned tensors: which zeros go together, to which weights that applies, and how far. Nothing heavy."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from toolchain.errors import RecipeError, nearest
@@ -101,6 +101,22 @@ def parse_structure(text: str) -> Structure:
         f"structure: {text!r} is not a known structure; {nearest(text, _EXAMPLES)}",
         hint=f"write one of {', '.join(_EXAMPLES)}",
     )
+
+
+def round_channels(structure: Structure | None, multiple: int) -> Structure:
+    """Return the structure with channels in multiples of ``multiple``.
+
+    Raises:
+        RecipeError: it has no channels, or the number makes no sense.
+    """
+    if structure is None or structure.kind not in ("channel", "groups"):
+        raise RecipeError(
+            f"round says how many channels stay, and {structure or UNSTRUCTURED} keeps none by number",
+            hint="add --structure channel or --structure groups",
+        )
+    if multiple < 1:
+        raise RecipeError(f"round: got {multiple}, expected at least 1", hint="write --round 8")
+    return replace(structure, sizes=(multiple, 1))
 
 
 def objection(structure: Structure, layout: "Layout | None") -> str:
