@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,15 @@ def main() -> None:
     if child is not None:
         print(json.dumps(WHAT[child[3]](*child[:3])))
         return
-    cases = [case for name in GRAPHS for case in measure(name)]
+    cases: list[dict[str, Any]] = []
+    for name in GRAPHS:
+        for case in measure(name):
+            cases.append(case)
+            report(cases)
+
+
+def report(cases: list[dict[str, Any]]) -> None:
+    """Write what is measured so far: all of it takes long."""
     save("admm_cost", {"cases": cases, **machine()})
     header = ["model", "pruned", "kept weights", "file bytes", "plain step", "ADMM step", "extra time", "extra memory"]
     text = table(header, [row(case) for case in cases])
@@ -77,19 +85,16 @@ def path_of(name: str) -> Path:
     return path
 
 
-def measure(name: str) -> list[dict[str, Any]]:
-    """Return what children in processes of their own measured of all cases."""
+def measure(name: str) -> Iterator[dict[str, Any]]:
+    """Yield what children in processes of their own measured of every case."""
     path_of(name)
     plain = run([name, *CASES[0], "plain"])["peak_bytes"]
-    cases = []
     for prune, structure in CASES:
         case: dict[str, Any] = {"model": name, "prune": prune, "structure": structure, "batch": GRAPHS[name][1]}
         for what in ("time", "memory", "file"):
             case |= run([name, prune, structure, what])
         case |= {"plain_peak_bytes": plain, "extra_copies": (case["peak_bytes"] - plain) / case["weight_bytes"]}
-        print(" | ".join(row(case)), flush=True)
-        cases.append(case)
-    return cases
+        yield case
 
 
 def run(child: list[str]) -> dict[str, Any]:
@@ -142,7 +147,7 @@ def step(under_way: Training, number: int) -> float:
 
 
 def times(name: str, prune: str, structure: str) -> dict[str, Any]:
-    """Return the median seconds of a plain step, of an ADMM step, and of one with an update."""
+    """Return the median seconds of a plain step, and how often that an ADMM step takes, updates spread over all."""
     torch.set_num_threads(1)
     trainer = trainer_for(name)
     weights = sum(weight.numel() for weight in trainer.module.parameters())
@@ -157,7 +162,7 @@ def times(name: str, prune: str, structure: str) -> dict[str, Any]:
     pull = statistics.median(b / a for a, b in zip(took["plain"], took["pull"], strict=True))
     update = statistics.median(b / a for a, b in zip(took["plain"], took["update"], strict=True))
     ratio = (pull * (UPDATE_EVERY - 1) + update) / UPDATE_EVERY
-    return {"seconds": took, "pull": pull, "update": update, "ratio": ratio, "weight_bytes": 4 * weights}
+    return {"plain_s": statistics.median(took["plain"]), "ratio": ratio, "weight_bytes": 4 * weights}
 
 
 def memory(name: str, prune: str, structure: str) -> dict[str, int]:
@@ -205,7 +210,7 @@ WHAT: dict[str, Callable[[str, str, str], dict[str, Any]]] = {
 
 def row(case: dict[str, Any]) -> list[str]:
     """Return a line of the table."""
-    plain, ratio = statistics.median(case["seconds"]["plain"]), case["ratio"]
+    plain, ratio = case["plain_s"], case["ratio"]
     return [
         case["model"],
         f"{case['prune']} {case['structure']}",
