@@ -14,7 +14,7 @@ import numpy as np
 from toolchain.channels.folding import Fold, find_fold
 from toolchain.channels.groups import ChannelGroup, Channels
 from toolchain.channels.space import Axis, Sum
-from toolchain.channels.steady import Arrays, find_steady, may_be_steady
+from toolchain.channels.steady import Arrays, Readings, find_steady, may_be_steady
 
 # How many channels of a group stay, at least, where so many are needed; grows with that.
 Stay = Callable[[ChannelGroup, int], int]
@@ -44,7 +44,7 @@ def find_dead(channels: Channels, arrays: Arrays, run: Callable[[list[str]], Arr
         run: returns some values of the model, by name, for any inputs: those that may be constant.
         stay: how many channels of a group stay; one does in any case.
     """
-    state = _State(channels, dict(arrays), run(may_be_steady(channels, arrays)))
+    state = _State(channels, dict(arrays), Readings(run(may_be_steady(channels, arrays))))
     while state.advance(stay):
         pass
     biases = {name: state.arrays[name] for name in sorted(state.folded)}
@@ -53,7 +53,7 @@ def find_dead(channels: Channels, arrays: Arrays, run: Callable[[list[str]], Arr
 
 def heard_channels(channels: Channels, arrays: Arrays) -> np.ndarray:
     """Return the numbers of the channels that results depend on, whatever other constants there are than zero."""
-    steady = find_steady(channels, arrays, {})
+    steady = find_steady(channels, arrays, Readings({}))
     heard = [_heard(total, channels, steady) for total in channels.sums]
     return np.unique(np.concatenate([np.empty(0, np.int64), *heard]))
 
@@ -71,7 +71,7 @@ def _heard(total: Sum, channels: Channels, steady: Mapping[Axis, np.ndarray]) ->
 class _State:
     """The values of the weights with dead channels at zero, and which those are."""
 
-    def __init__(self, channels: Channels, arrays: dict[str, np.ndarray], values: Arrays) -> None:
+    def __init__(self, channels: Channels, arrays: dict[str, np.ndarray], values: Readings) -> None:
         self.channels = channels
         self.arrays = arrays
         self.values = values

@@ -24,6 +24,25 @@ _ROUNDING = 1e-5
 _LARGEST_VECTOR = 2**16
 
 
+class Readings:
+    """The constants that one run of a model shows, each looked for once.
+
+    Args:
+        values: by name.
+    """
+
+    def __init__(self, values: Arrays) -> None:
+        self._values = values
+        self._found: dict[Axis, np.ndarray] = {}
+
+    def read(self, name: str, axis: int, size: int) -> np.ndarray:
+        """Return the number at every position of a dimension, NaN where there are several, or no value is known."""
+        if (name, axis) not in self._found:
+            known = self._values.get(name)
+            self._found[name, axis] = np.full(size, np.nan) if known is None else _constants(known, axis)
+        return self._found[name, axis]
+
+
 def may_be_steady(channels: Channels, arrays: Arrays) -> list[str]:
     """Return the computed values that may have a channel which is constant, by the structure of the model."""
     found = find_steady(channels, arrays, None)
@@ -32,13 +51,13 @@ def may_be_steady(channels: Channels, arrays: Arrays) -> list[str]:
     )
 
 
-def find_steady(channels: Channels, arrays: Arrays, values: Arrays | None) -> dict[Axis, np.ndarray]:
+def find_steady(channels: Channels, arrays: Arrays, values: Readings | None) -> dict[Axis, np.ndarray]:
     """Return, for every dimension of every tensor, the number that each position holds for all inputs; NaN for none.
 
     Args:
         channels: of the model.
         arrays: present values of its initializers.
-        values: of one run, of ``may_be_steady``; None takes every constant for zero, which finds those.
+        values: of one run, those of ``may_be_steady``; None takes every constant for zero, which finds those.
     """
     return _Steady(channels, arrays, values).find()
 
@@ -60,12 +79,13 @@ def _constants(value: np.ndarray, axis: int) -> np.ndarray:
 class _Steady:
     """Follows constants through the nodes of a model."""
 
-    def __init__(self, channels: Channels, arrays: Arrays, values: Arrays | None) -> None:
+    def __init__(self, channels: Channels, arrays: Arrays, values: Readings | None) -> None:
         self.numbers = channels.numbers
         self.graph = channels.trace.graph
         self.shapes = channels.trace.shapes
         self.arrays = arrays
         self.values = values
+        self.marks = np.zeros(1 + max((int(own.max()) for own in self.numbers.values() if own.size), default=0), bool)
         self.found = {axis: np.full(own.shape, np.nan) for axis, own in self.numbers.items()}
         self.silences: dict[str, list[Silence]] = {}
         for silence in channels.silences:
@@ -94,7 +114,7 @@ class _Steady:
         """Return the constants that the run found; one that depends on what pads it is none."""
         if self.values is None:
             return np.zeros(self.shapes[name][axis])
-        return _constants(self.values[name], axis) if name in self.values else np.full(self.shapes[name][axis], np.nan)
+        return self.values.read(name, axis, self.shapes[name][axis])
 
     def _silent(self, silence: Silence) -> np.ndarray:
         """Return where a result is zero because what it is made of is."""
@@ -104,10 +124,17 @@ class _Steady:
             zero = np.zeros(own.shape, bool)
             if source is not None:
                 numbers = self.numbers[source]
-                zero = ~np.isin(own, numbers[self.found[source] != 0])
-                zero &= silence.every | np.isin(own, numbers)
+                zero = ~self._among(own, numbers[self.found[source] != 0])
+                zero &= silence.every | self._among(own, numbers)
             result = result & zero if silence.every else result | zero
         return result
+
+    def _among(self, own: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Return which numbers are among others, as ``np.isin`` does, without sorting."""
+        self.marks[others] = True
+        found: np.ndarray = self.marks[own]
+        self.marks[others] = False
+        return found
 
     def _of(self, node: Node) -> Iterator[tuple[Axis, np.ndarray]]:
         """Yield, for dimensions of the node's result, which positions are constant."""
@@ -135,7 +162,7 @@ class _Steady:
         if node.op == "Conv" and integer(node, "group", 1) > 1:
             own, taken = self.numbers[output, 1], self.numbers[node.inputs[0], 1]
             zero = self.found[node.inputs[0], 1] == 0
-            steady |= np.isin(own, taken[zero]) & ~np.isin(own, taken[~zero])
+            steady |= self._among(own, taken[zero]) & ~self._among(own, taken[~zero])
         if node.op == "Gemm" and is_given(node, 2):
             steady &= self._operand(node.inputs[2], output, 1)
         return np.asarray(steady)
@@ -146,8 +173,8 @@ class _Steady:
         heard, known = np.zeros(own.shape, bool), np.zeros(own.shape, bool)
         for source in ((name, axis) for name in sources if name for axis in range(len(self.shapes[name]))):
             numbers, steady = self.numbers[source], np.isfinite(self.found[source])
-            heard |= np.isin(own, numbers[~steady])
-            known |= np.isin(own, numbers[steady])
+            heard |= self._among(own, numbers[~steady])
+            known |= self._among(own, numbers[steady])
         return np.asarray(known & ~heard)
 
     def _operand(self, name: str, output: str, axis: int) -> np.ndarray:
