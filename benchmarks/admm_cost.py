@@ -129,7 +129,7 @@ def trainer_for(name: str) -> Trainer:
 def pass_for(trainer: Trainer, prune: str, structure: str) -> Prune:
     """Return the pass that the command would run."""
     plan = make_plan(trainer.module.graph, read_request(Request(prune=prune, structure=structure)))
-    return prune_pass(plan, trainer.teacher, {})
+    return prune_pass(plan, trainer.teacher, {}, {})
 
 
 def training(trainer: Trainer, pruning: Prune | None) -> Training:

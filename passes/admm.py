@@ -49,9 +49,8 @@ class Admm:
 
     @classmethod
     @torch.no_grad()
-    def start(cls, weights: Tensors, choose: Choose) -> "Admm":
+    def start(cls, weights: Tensors, project: Projector) -> "Admm":
         """Return ``Z = project(W), U = 0``."""
-        project = choose({name: weight.detach() for name, weight in weights.items()})
         return cls(
             z={name: project(name, weight.detach()) for name, weight in weights.items()},
             u={name: torch.zeros_like(weight) for name, weight in weights.items()},

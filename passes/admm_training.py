@@ -50,7 +50,8 @@ class AdmmStage(Stage):
         self.weights = {name: every[name] for name in self.names}
         self.frozen = self._frozen()
         self.pull = self.schedule.first_pull
-        self.admm = Admm.start(self.weights, lambda values: self._hard(values, 0.0))
+        start = self._constraint(0.0).fit(self.weights, self._fixed(), {})
+        self.admm = Admm.start(self.weights, lambda name, value: start[name].project(value))
         self.kept = self._count()
 
     def parameters(self) -> list[Tensor]:
@@ -100,18 +101,17 @@ class AdmmStage(Stage):
         return {every[name]: mask for name, mask in masks.items() if mask is not None}
 
     def _fit(self, values: Tensors, done: float) -> dict[str, TensorFormat]:
-        """Return the formats of the set at progress ``done`` that are nearest to these values."""
+        """Return the formats of the set at progress ``done`` that lose least of these values, or of their worth."""
+        if self.schedule.reweighted:
+            return Reweighting.of(self.admm.z).fit(values, self._constraint(done), self._fixed())
         return self._constraint(done).fit(values, self._fixed(), self._curvature())
-
-    def _hard(self, values: Tensors, done: float) -> Projector:
-        formats = self._fit(values, done)
-        return lambda name, value: formats[name].project(value)
 
     def _projector(self, values: Tensors, done: float) -> Projector:
         """Return the projection onto the set at progress ``done``, or the reweighted shrinkage towards it."""
-        if not self.schedule.reweighted:
-            return self._hard(values, done)
-        return Reweighting.of(self.admm.z).projector(values, self._constraint(done), self._fixed())
+        formats = self._fit(values, done)
+        if self.schedule.reweighted:
+            return Reweighting.of(self.admm.z).projector(values, formats)
+        return lambda name, value: formats[name].project(value)
 
     @torch.no_grad()
     def _freeze(self, done: float) -> None:
@@ -122,7 +122,7 @@ class AdmmStage(Stage):
             self._forget(weight, chosen[name].mask)
         self.module.formats.update(chosen)
         self.frozen = self._frozen()
-        self.admm = Admm.start(self.weights, lambda values: self._hard(values, self.before))
+        self.admm = Admm.start(self.weights, lambda name, value: chosen[name].project(value))
 
     def _shifted(self) -> dict[str, Tensor]:
         """Return ``W + U``: its support is the one that ADMM has settled on."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from passes.admm import Projector
 from passes.base import Constraint, Formats, Tensors
+from toolchain.formats import TensorFormat
 
 EPSILON = 0.1  # root mean squares of its tensor, below which a weight is shrunk no harder
 
@@ -37,11 +38,14 @@ class Reweighting:
         return cls(price)
 
     @torch.no_grad()
-    def projector(self, values: Tensors, constraint: Constraint, fixed: Formats) -> Projector:
-        """Return what shrinks each tensor; what the constraint does not keep, by value per price, becomes zero."""
-        scaled = {name: value / self.price[name] for name, value in values.items()}
-        formats = constraint.fit(scaled, fixed, {})
-        dropped = (value - formats[name].project(value) for name, value in scaled.items())
+    def fit(self, values: Tensors, constraint: Constraint, fixed: Formats) -> dict[str, TensorFormat]:
+        """Return the formats that the constraint gives to the values per price."""
+        return constraint.fit({name: value / self.price[name] for name, value in values.items()}, fixed, {})
+
+    @torch.no_grad()
+    def projector(self, values: Tensors, formats: Formats) -> Projector:
+        """Return what shrinks each tensor by the lambda at which just those weights stay that the formats keep."""
+        dropped = ((value - formats[name].project(value)) / self.price[name] for name, value in values.items())
         threshold = max(float(value.abs().max()) for value in dropped)
         return lambda name, value: _soft(formats[name].project(value), threshold * self.price[name])
 

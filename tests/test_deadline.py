@@ -78,3 +78,13 @@ def test_only_a_phase_that_time_cut_to_a_few_epochs_is_told():
     assert "too few steps" in sentence.lower()
     assert "0.8 of 12.0 epochs for 'train survivors'" in sentence
     assert "prune" not in sentence
+
+
+def test_trials_take_their_share_before_all_phases():
+    deadline = Deadline(1000, None)
+    assert deadline.try_out(0.06).steps == 60
+    again = Deadline(1000, None)
+    again.restore(deadline.state())
+    assert [again.take(0.5).steps, again.take(0.5).steps] == [470, 470]
+    timed = Deadline(None, time.monotonic() + 100)
+    assert timed.try_out(0.06).seconds == pytest.approx(6, abs=0.1)

@@ -199,7 +199,7 @@ def test_a_request_that_makes_no_sense_is_refused(request_, message):
         ("[prune_schedule]\nadmm_share = 2", "admm_share: got 2, expected 0 to 1"),
         (
             '[prune_schedule]\nscore = "magnitud"',
-            "expected one of curvature, magnitude, normalised, lamp; did you mean magnitude",
+            "expected one of auto, curvature, magnitude, normalised, lamp; did you mean magnitude",
         ),
         ("[calibration]\nobserver = 1", "observer: got 1, expected one of minmax"),
     ],

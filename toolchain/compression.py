@@ -8,13 +8,14 @@ import numpy as np
 import torch
 
 from calibration.collect import collect_grids
-from passes.constraints import Budget, Cut, LevelTarget, levels_for
+from passes.constraints import SCORES, Budget, Cut, LevelTarget, levels_for
 from passes.finetune import FinetuneStage
 from passes.phase import Phase
 from passes.prune import Prune
 from passes.quantize import Quantize
 from passes.rounding import round_biases
 from passes.schedule import SCHEDULES, Schedule
+from passes.score_choice import LEAST_STEPS, choose_score, try_scores
 from passes.trainer import Trainer
 from toolchain.allocation import bit_costs, weight_costs
 from toolchain.amounts import QuantSpec
@@ -29,6 +30,7 @@ from toolchain.run import Compression, Run
 from toolchain.shrinking import remove_dead
 
 SPARSE = 0.1  # a tensor with this part of exact zeros was pruned; trained weights are hardly ever exactly zero
+TRIALS_SHARE = 0.06  # of all training, for trials of the scores
 KERNELS_WEIGHT = 0.04  # part of the whole job's time, for the time left
 
 
@@ -46,7 +48,8 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         quant_share = plan.quant_schedule.time_share if plan.prune is not None else 1.0
     if plan.prune is not None:
         run.do(partial(_find_costs, plan, run, sample))
-        for phase in prune_pass(plan, run.trainer.teacher, run.done.costs).phases():
+        run.do(partial(_try_scores, plan, run))
+        for phase in prune_pass(plan, run.trainer.teacher, run.done.costs, run.done.scores).phases():
             run.train(phase, (1 - quant_share) * phase.share)
             run.do(shrink)  # as soon as the masks are final: what follows trains and times the smaller model
     choose = partial(_choose_kernels, plan, run, sample)
@@ -107,13 +110,33 @@ def _cuts(plan: Plan, graph: Graph) -> dict[str, tuple[Cut, ...]]:
     return cuts
 
 
-def prune_pass(plan: Plan, original: OnnxModule, costs: Mapping[str, float]) -> Prune:
-    """Return the pass that prunes as planned; ``costs`` are those of a weight, by tensor name."""
+def _try_scores(plan: Plan, run: Run) -> None:
+    """Try every score for a short while, where the choice is ours and there is time for it."""
+    wish, steps = plan.prune_schedule, run.deadline.steps
+    if wish.score != "auto" or _schedule(wish).reweighted or plan.train.epochs == 0:
+        return
+    if steps is not None and TRIALS_SHARE * steps < LEAST_STEPS * len(SCORES):
+        return
+    passes = {
+        score: replace(prune_pass(plan, run.trainer.teacher, run.done.costs, {}), score=score) for score in SCORES
+    }
+    run.done.scores.update(try_scores(run.trainer, passes, run.deadline.try_out(TRIALS_SHARE)))
+
+
+def prune_pass(plan: Plan, original: OnnxModule, costs: Mapping[str, float], tried: Mapping[str, float]) -> Prune:
+    """Return the pass that prunes as planned.
+
+    Args:
+        plan: what to do.
+        original: the model.
+        costs: of a kept weight, by tensor name.
+        tried: losses that trials of the scores led to.
+    """
     schedule, graph = plan.prune_schedule, original.graph
     return Prune(
         budgets=_budgets(plan),
         schedule=_schedule(schedule),
-        score=schedule.score,
+        score=_score(schedule, tried),
         start=schedule.progressive_start,
         admm_share=schedule.admm_share,
         layouts=find_layouts(graph, find_weights(graph)),
@@ -122,6 +145,12 @@ def prune_pass(plan: Plan, original: OnnxModule, costs: Mapping[str, float]) -> 
         costs=costs,
         cuts=_cuts(plan, graph),
     )
+
+
+def _score(wish: PruneSchedule, tried: Mapping[str, float]) -> str:
+    if wish.score != "auto":
+        return wish.score
+    return "magnitude" if _schedule(wish).reweighted else choose_score(tried)
 
 
 def _schedule(wish: PruneSchedule) -> Schedule:

@@ -37,11 +37,13 @@ class Deadline:
         steps: optimizer steps in all, or None.
         until: ``time.monotonic()`` at which training must end, or None.
         left: share of the training that is still to come, 0..1.
+        trials: steps that went into trials before.
     """
 
     steps: int | None
     until: float | None
     left: float = 1.0
+    trials: int = 0
 
     def take(self, share: float) -> Allowance:
         """Return the allowance of a phase that is ``share`` of the whole training."""
@@ -51,13 +53,23 @@ class Deadline:
         self.left -= share
         steps = None
         if self.steps is not None:  # rounded where the phase ends, so that all phases have all steps together
-            steps = round(self.steps * (1 - self.left)) - round(self.steps * (1 - self.left - share))
+            steps = self._steps_at(1 - self.left) - self._steps_at(1 - self.left - share)
         return Allowance(steps, seconds, TRAINING_WEIGHT * share)
 
     def length(self, phase: str, share: float, steps: int, steps_per_epoch: int) -> PhaseLength:
         """Return how long a phase of that share was, against what was planned for it."""
         planned = DEFAULT_EPOCHS if self.steps is None else self.steps / steps_per_epoch
         return PhaseLength(phase, steps, steps / steps_per_epoch, share * planned)
+
+    def try_out(self, share: float) -> Allowance:
+        """Return the allowance of trials before all training, which then has that share less."""
+        seconds = None if self.seconds is None else share * self.seconds
+        if self.steps is not None:
+            self.trials = round(share * self.steps)
+        return Allowance(None if self.steps is None else self.trials, seconds, TRAINING_WEIGHT * share)
+
+    def _steps_at(self, done: float) -> int:
+        return round(((self.steps or 0) - self.trials) * done)
 
     @property
     def seconds(self) -> float | None:
@@ -66,11 +78,11 @@ class Deadline:
 
     def state(self) -> State:
         """Return what is left."""
-        return {"left": self.left, "seconds": self.seconds}
+        return {"left": self.left, "trials": self.trials, "seconds": self.seconds}
 
     def restore(self, state: State) -> None:
         """Go on with what was left."""
-        self.left = state["left"]
+        self.left, self.trials = state["left"], state["trials"]
         self.until = None if state["seconds"] is None else time.monotonic() + state["seconds"]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from calibration.data import Batch, Dataset, Preprocessing
+from passes.score_choice import describe_trials
 from toolchain.checkpoint import Checkpoint
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for, shortage
@@ -30,7 +31,7 @@ from toolchain.measure import (
 )
 from toolchain.module import OnnxModule
 from toolchain.outputs import check_output, default_checkpoint, default_output, default_report
-from toolchain.plan import Allocate, Device, Precision, describe_plan
+from toolchain.plan import Allocate, Device, Plan, Precision, describe_plan
 from toolchain.progress import NullProgress, Progress
 from toolchain.recipe import Request, read_request
 from toolchain.resolve import make_plan
@@ -197,7 +198,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         },
         convergence=done.log,
         phases=[asdict(row) for row in done.phases],
-        notes=[*notes, *_tell(told, note, shortage(done.phases) if plan.train.epochs is None else "")],
+        notes=[*notes, *_tell(told, note, *_training_notes(plan, done))],
     )
     document = build_report(measured)
     page = write_report(document, folder)
@@ -211,6 +212,11 @@ def _tell(progress: Progress, *texts: str) -> list[str]:
     for text in notes:
         progress.note(text)
     return notes
+
+
+def _training_notes(plan: Plan, done: Compression) -> tuple[str, ...]:
+    """Return what the report says of how training went."""
+    return describe_trials(done.scores), shortage(done.phases) if plan.train.epochs is None else ""
 
 
 def _frozen_note(module: OnnxModule) -> str:

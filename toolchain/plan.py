@@ -122,7 +122,8 @@ class PruneSchedule:
     Attributes:
         schedule: ``"frequent"`` updates every few steps while the set tightens; ``"sharp"`` is that with the
             sharpness-aware gradient; ``"one-shot"``, ``"progressive"`` and ``"reweighted"`` are those of the papers.
-        score: what ranks weights globally: squared weight times root of Adam's second moment, squared weight, that
+        score: what ranks weights globally; ``"auto"`` is curvature unless short trials show another clearly better,
+            where there is time for trials; else squared weight times root of Adam's second moment, squared weight, that
             relative to the mean of its tensor, or LAMP.
         allocate: what scores are divided by when tensors are compared: how many weights, bytes of the file, products or
             milliseconds of a run keeping them costs; ``"auto"`` counts products for gathered groups, which are there to
@@ -139,7 +140,7 @@ class PruneSchedule:
     """
 
     schedule: Literal["frequent", "sharp", "one-shot", "progressive", "reweighted"] = "frequent"
-    score: Literal["curvature", "magnitude", "normalised", "lamp"] = "curvature"
+    score: Literal["auto", "curvature", "magnitude", "normalised", "lamp"] = "auto"
     allocate: Allocate = "auto"
     rho: float | None = _between(None, low=0.0, high=1.0)
     ramp: Literal["constant", "growing", "cosine", "balanced"] | None = None

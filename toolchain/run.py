@@ -28,6 +28,7 @@ class Compression:
         phases: how long each of them trained.
         removed: what went out of the model, one step after the other: indices of channels by group.
         costs: of keeping one weight, by tensor name, where tensors are not compared by parameters.
+        scores: the loss that a short trial of each score led to; empty where none was tried.
         earlier_s: seconds that the passes took before the run was interrupted.
     """
 
@@ -36,19 +37,21 @@ class Compression:
     phases: list[PhaseLength] = field(default_factory=list)
     removed: list[dict[str, list[int]]] = field(default_factory=list)
     costs: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
     earlier_s: float = 0.0
 
     def state(self) -> State:
         """Return everything as a checkpoint holds it."""
         kernels = {name: asdict(choice) for name, choice in self.kernels.items()}
         phases = [asdict(row) for row in self.phases]
-        return {"kernels": kernels, "log": self.log, "phases": phases, "removed": self.removed, "costs": self.costs}
+        found = {"removed": self.removed, "costs": self.costs, "scores": self.scores}
+        return {"kernels": kernels, "log": self.log, "phases": phases, **found}
 
     def restore(self, state: State) -> None:
         """Go on from a state."""
         self.kernels = {name: KernelChoice(**choice) for name, choice in state["kernels"].items()}
         self.phases = [PhaseLength(**row) for row in state["phases"]]
-        self.log, self.removed, self.costs = state["log"], state["removed"], state["costs"]
+        self.log, self.removed, self.costs, self.scores = (state[key] for key in ("log", "removed", "costs", "scores"))
 
 
 @dataclass

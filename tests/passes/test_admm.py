@@ -22,21 +22,21 @@ def largest(kept):
 
 def test_start_projects_and_has_no_dual():
     weights = {"w": torch.tensor([3.0, -1.0, 2.0])}
-    admm = Admm.start(weights, largest(1))
+    admm = Admm.start(weights, largest(1)(weights))
     assert admm.z["w"].tolist() == [3.0, 0.0, 0.0]
     assert admm.u["w"].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_z_is_a_copy_so_that_the_first_penalty_is_not_zero():
     weights = {"w": torch.tensor([3.0, -1.0])}
-    admm = Admm.start(weights, to_one)
+    admm = Admm.start(weights, to_one(weights))
     admm.pull(weights, 0.5)
     assert weights["w"].tolist() == [2.0, 0.0]
 
 
 def test_the_scaled_dual_shrinks_as_rho_grows():
     weights = {"w": torch.tensor([2.0])}
-    admm = Admm.start(weights, to_one)
+    admm = Admm.start(weights, to_one(weights))
     admm.update(weights, to_one, 1.0)
     assert admm.u["w"].tolist() == [1.0]
     admm.update(weights, to_one, 4.0)
@@ -45,14 +45,14 @@ def test_the_scaled_dual_shrinks_as_rho_grows():
 
 def test_a_damped_dual_forgets():
     weights = {"w": torch.tensor([2.0])}
-    admm = Admm.start(weights, to_one)
+    admm = Admm.start(weights, to_one(weights))
     admm.update(weights, to_one, 1.0, damping=0.5)
     assert admm.u["w"].tolist() == [0.5]
 
 
 def test_residuals_are_root_mean_squares():
     weights = {"w": torch.tensor([2.0, 4.0])}
-    residuals = Admm.start(weights, to_one).update(weights, to_one, 1.0)
+    residuals = Admm.start(weights, to_one(weights)).update(weights, to_one, 1.0)
     assert residuals.primal == pytest.approx(((1 + 9) / 2) ** 0.5)
     assert residuals.dual == 0.0
 
@@ -65,7 +65,7 @@ def test_the_loop_solves_sparse_least_squares():
     b = a @ truth
     weight = torch.zeros(10, requires_grad=True)
     optimizer = torch.optim.Adam([weight], 0.05)
-    admm = Admm.start({"w": weight}, largest(3))
+    admm = Admm.start({"w": weight}, largest(3)({"w": weight}))
     for step in range(600):
         optimizer.zero_grad()
         (a @ weight - b).square().mean().backward()

@@ -13,7 +13,8 @@ def values():
 
 def projected(kept):
     given = values()
-    project = Reweighting.of(given).projector(given, TopK((Budget(NAMES, kept),)), {})
+    reweighting = Reweighting.of(given)
+    project = reweighting.projector(given, reweighting.fit(given, TopK((Budget(NAMES, kept),)), {}))
     return given, {name: project(name, value) for name, value in given.items()}
 
 
