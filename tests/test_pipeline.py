@@ -79,11 +79,11 @@ def write(text, path):
     return path
 
 
-def test_prune_and_quant_write_a_smaller_file_with_no_more_than_the_asked_weights(model, data, tmp_path):
+def test_prune_and_quant_write_a_smaller_file_with_exactly_the_asked_weights(model, data, tmp_path):
     before = hashlib.sha256(model.read_bytes()).hexdigest()
     result = compress(model, prune="4x", quant="2bit", data=data, epochs=6, output=tmp_path / "small.onnx")
     report = result.report
-    assert 0 < report["weights"]["nonzero"] <= round((8 * 9 + 4 * 128) / 4)
+    assert report["weights"]["nonzero"] + report["weights"]["dead"] == round((8 * 9 + 4 * 128) / 4)
     assert [row["bits"] for row in report["weights"]["tensors"]] == [2, 2]
     assert result.path.stat().st_size == report["size"]["compressed_bytes"]
     assert report["quality"]["metric"] == "top-1 accuracy"
@@ -259,33 +259,6 @@ class TestBadInput:
         self.ignored: set[Path] = set()
         yield
         assert set(tmp_path.rglob("*")) - before <= self.ignored
-
-    def test_not_an_onnx_file(self, tmp_path):
-        path = tmp_path / "weights.pt"
-        path.write_bytes(b"PK\x03\x04 a zip, not a model")
-        self.ignored.add(path)
-        with pytest.raises(ModelError, match="not an ONNX file"):
-            compress(path, prune="2x")
-
-    def test_a_missing_file(self, tmp_path):
-        with pytest.raises(ModelError, match="cannot read"):
-            compress(tmp_path / "none.onnx", prune="2x")
-
-    def test_a_model_beyond_2_gib(self, tmp_path):
-        path = tmp_path / "large.onnx"
-        text = """<ir_version: 8, opset_import: ["" : 17]>
-        g (float[n, 3] x) => (float[n, 200000000] y) { y = MatMul(x, w) }"""
-        proto = onnx.parser.parse_model(text)
-        weight = proto.graph.initializer.add(
-            name="w", data_type=onnx.TensorProto.FLOAT, dims=[3, 200_000_000], data_location=onnx.TensorProto.EXTERNAL
-        )
-        weight.external_data.add(key="location", value="large.bin")
-        path.write_bytes(proto.SerializeToString())
-        with (tmp_path / "large.bin").open("wb") as file:
-            file.truncate(2_400_000_000)  # a hole: nothing is on the disk, nor read
-        self.ignored |= {path, tmp_path / "large.bin"}
-        with pytest.raises(ModelError, match="more than 2 GiB of weights"):
-            compress(path, prune="2x")
 
     def test_nothing_to_prune(self, tmp_path):
         path = tmp_path / "relu.onnx"

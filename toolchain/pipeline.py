@@ -17,12 +17,13 @@ from passes.score_choice import describe_trials
 from toolchain.checkpoint import Checkpoint
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for, shortage
-from toolchain.errors import ModelError, RecipeError, TrainingError
+from toolchain.errors import RecipeError, TrainingError
 from toolchain.export import Parity, WrittenModel, check_folded, shorten, verify, write_model
-from toolchain.graph import Graph, load_graph, save_proto, simplify
+from toolchain.graph import Graph, save_proto
 from toolchain.measure import (
     Measurements,
     build_report,
+    describe_dead,
     measure_latency,
     quality_section,
     size_section,
@@ -37,6 +38,7 @@ from toolchain.recipe import Request, read_request
 from toolchain.resolve import make_plan
 from toolchain.resume import can_resume, identify
 from toolchain.run import Compression, Run
+from toolchain.source import load_source
 from toolchain.trainers import make_trainer
 from toolchain.workload import load_workload
 
@@ -151,8 +153,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     resumed = can_resume(default_checkpoint(target), target, resume, told.note)
 
     told.phase("load", LOAD_WEIGHT)
-    graph, note = simplify(_whole(load_graph(source)))
-    _check_ports(graph)
+    graph, note = load_source(source)
     plan = make_plan(graph, request)
     torch.manual_seed(plan.train.seed)
     teacher = OnnxModule(graph).to(_device(plan.train.device)).eval()
@@ -181,13 +182,14 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     written, parity, note = _export(trainer.module, done, workload.split.evaluation, target)
     told.phase("measure", MEASURE_WEIGHT)
     reasons = {node: choice.reason for node, choice in done.kernels.items()}
+    weights = weights_section(graph, trainer.module, written.tensors, reasons, done.dead)
     measured = Measurements(
         original=source,
         compressed=target,
         plan=describe_plan(replace(plan, train=replace(plan.train, learning_rate=trainer.learning_rate))),
         seed=plan.train.seed,
         size=size_section(source, target),
-        weights=weights_section(graph, trainer.module, written.tensors, reasons),
+        weights=weights,
         quality=quality_section(source, target, workload.split.evaluation, classes=workload.classes),
         latency=measure_latency(source, target, sample, plan.export.threads),
         parity=asdict(parity),
@@ -198,7 +200,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         },
         convergence=done.log,
         phases=[asdict(row) for row in done.phases],
-        notes=[*notes, *_tell(told, note, *_training_notes(plan, done))],
+        notes=[*notes, *_tell(told, describe_dead(weights), note, *_training_notes(plan, done))],
     )
     document = build_report(measured)
     page = write_report(document, folder)
@@ -223,37 +225,6 @@ def _frozen_note(module: OnnxModule) -> str:
     nodes = [node for island in module.program.islands for node in island.nodes]
     operators = ", ".join(dict.fromkeys(f"{node.domain}.{node.op}" if node.domain else node.op for node in nodes))
     return f"left to ONNX Runtime, frozen, no gradient passes them ({len(nodes)}): {operators}" if nodes else ""
-
-
-def _whole(graph: Graph) -> Graph:
-    """Return the graph if all of it fits one protobuf, as everything that is measured and exported must.
-
-    Raises:
-        ModelError: it does not.
-    """
-    if graph.is_mapped:
-        raise ModelError(
-            f"{graph.path} has more than 2 GiB of weights, which cannot be compressed",
-            hint="compress a smaller model; toolchain.load and toolchain.save take this one as it is",
-        )
-    return graph
-
-
-def _check_ports(graph: Graph) -> None:
-    """Refuse what cannot be fed from data or compared by numbers.
-
-    Raises:
-        ModelError: an input or output is no tensor, or holds strings.
-    """
-    for role, values in (("input", graph.inputs), ("output", graph.outputs)):
-        for value in values:
-            what = "strings" if value.dtype.kind in "OU" else f"a {value.kind}" if value.kind != "tensor" else ""
-            if what:
-                raise ModelError(
-                    f"{role} {value.name!r} is {what}; compressing needs tensors of numbers at both ends",
-                    hint="cut the graph where tensors of numbers begin and end, by onnx.utils.extract_model; "
-                    "for scikit-learn models, export with options={'zipmap': False}",
-                )
 
 
 def _with_rescued(error: TrainingError, module: OnnxModule, target: Path) -> TrainingError:

@@ -27,6 +27,7 @@ class Compression:
         log: interim figures of all phases.
         phases: how long each of them trained.
         removed: what went out of the model, one step after the other: indices of channels by group.
+        dead: how many nonzero weights went out with them, by tensor name.
         costs: of keeping one weight, by tensor name, where tensors are not compared by parameters.
         scores: the loss that a short trial of each score led to; empty where none was tried.
         earlier_s: seconds that the passes took before the run was interrupted.
@@ -36,6 +37,7 @@ class Compression:
     log: list[LogEntry] = field(default_factory=list)
     phases: list[PhaseLength] = field(default_factory=list)
     removed: list[dict[str, list[int]]] = field(default_factory=list)
+    dead: dict[str, int] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     earlier_s: float = 0.0
@@ -44,14 +46,15 @@ class Compression:
         """Return everything as a checkpoint holds it."""
         kernels = {name: asdict(choice) for name, choice in self.kernels.items()}
         phases = [asdict(row) for row in self.phases]
-        found = {"removed": self.removed, "costs": self.costs, "scores": self.scores}
+        found = {"removed": self.removed, "dead": self.dead, "costs": self.costs, "scores": self.scores}
         return {"kernels": kernels, "log": self.log, "phases": phases, **found}
 
     def restore(self, state: State) -> None:
         """Go on from a state."""
         self.kernels = {name: KernelChoice(**choice) for name, choice in state["kernels"].items()}
         self.phases = [PhaseLength(**row) for row in state["phases"]]
-        self.log, self.removed, self.costs, self.scores = (state[key] for key in ("log", "removed", "costs", "scores"))
+        self.log, self.removed, self.dead = state["log"], state["removed"], state["dead"]
+        self.costs, self.scores = state["costs"], state["scores"]
 
 
 @dataclass

@@ -13,8 +13,10 @@ from toolchain.errors import ModelError
 from toolchain.graph import Graph, find_weights
 from toolchain.graph.layout import find_layouts
 from toolchain.graph.weights import weight_inputs
+from toolchain.module import OnnxModule
 from toolchain.plan import Plan
 from toolchain.run import Run
+from toolchain.trainable import usable_weights
 
 # Convolutions of a number of channels that is no multiple of this leave the runtime's blocked kernels. Four of 3x3 at
 # 16x16 with 64 channels, against that (onnxruntime 1.31, one thread of an AVX-512 CPU): 63 channels 0.76x as fast, 61
@@ -26,7 +28,8 @@ CONVOLUTION_RANK = 3
 def remove_dead(plan: Plan, run: Run) -> None:
     """Replace the module of ``run`` by one without dead channels; it computes what it did.
 
-    Nothing changes where there are none, or where the model cannot be traced.
+    Nothing changes where there are none, or where the model cannot be traced. Nonzero weights that go out are counted
+    in ``run.done.dead``: pruning kept them, and its count is exact only with them.
     """
     trainer = run.trainer
     module, sample = trainer.module.eval(), trainer.example()
@@ -49,6 +52,15 @@ def remove_dead(plan: Plan, run: Run) -> None:
             module.tensor(name).copy_(torch.from_numpy(bias))
     trainer.module = shrink_module(module, channels, dead.channels)
     run.done.removed.append({name: indices.tolist() for name, indices in dead.channels.items()})
+    left = _nonzero(trainer.module)
+    for name, count in _nonzero(module).items():
+        run.done.dead[name] = run.done.dead.get(name, 0) + count - left[name]
+
+
+def _nonzero(module: OnnxModule) -> dict[str, int]:
+    """Return how many weights of every tensor that can be compressed are not zero."""
+    names = [weight.name for weight in usable_weights(module.graph) if not weight.reason]
+    return {name: int(torch.count_nonzero(module.tensor(name))) for name in names}
 
 
 def _stay(graph: Graph, whole: AbstractSet[Axis], rounded: Mapping[str, int], group: ChannelGroup, needed: int) -> int:

@@ -5,7 +5,7 @@ import torch
 
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import load_graph
-from toolchain.measure.weights import weights_section
+from toolchain.measure.weights import describe_dead, weights_section
 from toolchain.module import OnnxModule
 
 
@@ -66,3 +66,13 @@ def test_a_row_says_why_its_node_has_its_kernel(module):
     first, second = weights_section(module.graph, module, {}, {node: "int8 2x faster than float"})["tensors"]
 
     assert (first["kernel_reason"], second["kernel_reason"]) == ("int8 2x faster than float", "")
+
+
+def test_kept_weights_that_went_out_with_dead_channels_are_told(module):
+    section = weights_section(module.graph, module, {}, dead={"second_weight": 1200})
+
+    assert (section["dead"], [row["dead"] for row in section["tensors"]]) == (1200, [0, 1200])
+    assert describe_dead(section) == (
+        "160 weights are nonzero; 1,200 more were kept on channels that no output depended on, and went out with these."
+    )
+    assert not describe_dead(weights_section(module.graph, module, {}))

@@ -7,12 +7,13 @@ from toolchain.measure.report import REPORT_SCHEMA, Measurements, build_report, 
 from toolchain.measure.session import open_session, run_session
 from toolchain.measure.size import size_section
 from toolchain.measure.terminal import render_terminal
-from toolchain.measure.weights import weights_section
+from toolchain.measure.weights import describe_dead, weights_section
 
 __all__ = [
     "REPORT_SCHEMA",
     "Measurements",
     "build_report",
+    "describe_dead",
     "measure_latency",
     "open_session",
     "quality_section",

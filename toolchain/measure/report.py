@@ -41,6 +41,7 @@ SCHEMA: Mapping[str, Any] = {
     "weights": {
         "total": int,
         "nonzero": int,
+        "dead": int,
         "nonzero_original": int,
         "ratio": _MAYBE,
         "bits_per_weight": _MAYBE,
@@ -52,6 +53,7 @@ SCHEMA: Mapping[str, Any] = {
                 "new_shape": list,
                 "size": int,
                 "nonzero": int,
+                "dead": int,
                 "bits": int,
                 "structure": str,
                 "encoding": str,

@@ -29,7 +29,11 @@ class Stored(Protocol):
 
 
 def weights_section(
-    original: Graph, module: OnnxModule, stored: Mapping[str, Stored], reasons: Mapping[str, str] | None = None
+    original: Graph,
+    module: OnnxModule,
+    stored: Mapping[str, Stored],
+    reasons: Mapping[str, str] | None = None,
+    dead: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Return the report's ``weights`` section over all prunable tensors of the original model.
 
@@ -39,27 +43,43 @@ def weights_section(
         stored: how each tensor that the exporter wrote lies in the file, by initializer name; a tensor that is absent
             lies there as it was, dense and in float.
         reasons: why a node has the kernel that it has, by node name.
+        dead: how many weights that pruning kept went out with channels that no output depended on, by tensor name.
 
     Returns:
-        ``total`` weights, ``nonzero`` after and ``nonzero_original`` before, ``ratio`` = total / nonzero,
+        ``total`` weights, ``nonzero`` after and ``nonzero_original`` before, ``dead`` ones that were kept and went out
+        with their channels (``nonzero + dead`` is the count that pruning was asked for), ``ratio`` = total / nonzero,
         ``bits_per_weight`` = bits in the file per original weight, and a row per tensor: ``shape`` and ``size`` are the
         original's, ``new_shape`` is what is left of it without channels.
     """
     prunable = [weight for weight in usable_weights(original) if not weight.reason]
     layouts = find_layouts(module.graph, find_weights(module.graph))
     rows = [
-        _row(weight, module, stored.get(weight.name), layouts.get(weight.name)) | _why(weight, reasons or {})
+        _row(weight, module, stored.get(weight.name), layouts.get(weight.name))
+        | {"dead": (dead or {}).get(weight.name, 0)}
+        | _why(weight, reasons or {})
         for weight in prunable
     ]
     total, nonzero = sum(row["size"] for row in rows), sum(row["nonzero"] for row in rows)
     return {
         "total": total,
         "nonzero": nonzero,
+        "dead": sum(row["dead"] for row in rows),
         "nonzero_original": sum(int((original.initializers[weight.name] != 0).sum()) for weight in prunable),
         "ratio": total / nonzero if nonzero else None,
         "bits_per_weight": 8 * sum(row["bytes"] for row in rows) / total if total else None,
         "tensors": rows,
     }
+
+
+def describe_dead(section: Mapping[str, Any]) -> str:
+    """Return a sentence for the report on kept weights that are gone all the same; empty where there are none."""
+    if not section["dead"]:
+        return ""
+    were = "was" if section["dead"] == 1 else "were"
+    return (
+        f"{section['nonzero']:,} weights are nonzero; {section['dead']:,} more {were} kept on channels that no output "
+        "depended on, and went out with these."
+    )
 
 
 def _row(weight: Weight, module: OnnxModule, stored: Stored | None, layout: Layout | None) -> dict[str, Any]:
