@@ -14,6 +14,7 @@ from torch import Tensor
 from calibration.data import Batch
 from passes.allowance import Allowance
 from passes.batches import Batches
+from passes.gradient import add_gradient
 from passes.trainer import Best, Trainer
 from toolchain.checkpoint import State
 from toolchain.errors import TrainingError
@@ -255,41 +256,10 @@ def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Ba
     """Take one optimizer step and return the loss; NaN, and no step, where the gradient is not finite."""
     trainer.module.train(trainer.moves_normalization)
     optimizer.zero_grad()
-    total = _backward(trainer, batch)
-    if stage.sharpness > 0:
-        _sharpen(trainer, batch, stage.sharpness)
+    loss = add_gradient(trainer, batch, stage.sharpness)
     stage.after_backward()
     gradients = [tensor.grad for tensor in stage.parameters() if tensor.grad is not None]
     if not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
         return math.nan
     optimizer.step()
-    return total
-
-
-def _backward(trainer: Trainer, batch: Batch) -> float:
-    """Add the gradient of the batch to the module's, and return the loss."""
-    total = 0.0
-    portion = trainer.portion or len(batch)
-    for part in batch.portions(portion):  # gradients add up where the model takes few samples at a time
-        inputs, labels = trainer.tensors(part)
-        targets = trainer.targets(part, inputs)
-        loss = trainer.objective.loss(trainer.outputs(trainer.module, inputs), targets, labels)
-        loss = loss * (portion / len(batch))
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
-    return total
-
-
-def _sharpen(trainer: Trainer, batch: Batch, radius: float) -> None:
-    """Replace the gradient by that at the point ``radius`` uphill (Foret et al. 2021, eq. 2 and 3)."""
-    gradients = {weight: weight.grad for weight in trainer.module.parameters() if weight.grad is not None}
-    length = torch.nn.utils.get_total_norm(gradients.values()).clamp_min(1e-12)
-    here = [weight.detach().clone() for weight in gradients]
-    with torch.no_grad():
-        for weight, gradient in gradients.items():
-            weight.add_(gradient * (radius / length))
-    trainer.module.zero_grad()
-    _backward(trainer, batch)
-    with torch.no_grad():
-        for weight, value in zip(gradients, here, strict=True):
-            weight.copy_(value)
+    return loss

@@ -58,8 +58,12 @@ def graph():
 
 @pytest.fixture
 def plan(graph, tmp_path):
-    (tmp_path / "recipe.toml").write_text("[train]\nbatch_size = 16\n[prune_schedule]\nupdate_every = 3\n")
-    return make_plan(graph, read_request(Request(prune="4x", quant="2bit", epochs=6, recipe=tmp_path / "recipe.toml")))
+    return plan_for(graph, tmp_path, prune="4x")
+
+
+def plan_for(graph, folder, **request):
+    (folder / "recipe.toml").write_text("[train]\nbatch_size = 16\n[prune_schedule]\nupdate_every = 3\n")
+    return make_plan(graph, read_request(Request(quant="2bit", epochs=6, recipe=folder / "recipe.toml", **request)))
 
 
 @pytest.fixture
@@ -100,8 +104,18 @@ def go(run, plan, saved=None):
     return run_passes(plan, run, {"x": run.trainer.data.inputs["x"][:1]})
 
 
-@pytest.mark.parametrize("life", [1, 2, 5, 11])
-def test_a_run_that_is_interrupted_after_every_few_steps_ends_the_same(graph, plan, tmp_path, chosen, life):
+@pytest.mark.parametrize(
+    ("life", "request_"),
+    [
+        (1, {"prune": "4x"}),
+        (2, {"prune": "4x"}),
+        (5, {"prune": "4x"}),
+        (11, {"prune": "4x"}),
+        (3, {"prune": "2x", "structure": "channel", "round_to": 4}),
+    ],
+)
+def test_a_run_that_is_interrupted_after_every_few_steps_ends_the_same(graph, tmp_path, chosen, life, request_):
+    plan = plan_for(graph, tmp_path, **request_)
     whole = begin(graph, plan)
     expected = go(whole, plan)
     chosen.clear()
@@ -117,7 +131,8 @@ def test_a_run_that_is_interrupted_after_every_few_steps_ends_the_same(graph, pl
     assert done.log == expected.log
     assert done.kernels == expected.kernels
     assert done.removed == expected.removed
-    assert done.removed  # hidden units that nothing reads
+    assert done.removed  # hidden units that nothing reads, or that were pruned
+    assert done.dead == expected.dead
     assert len(chosen) == 1
     ours, theirs = run.trainer.module, whole.trainer.module
     assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())

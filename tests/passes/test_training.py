@@ -42,16 +42,6 @@ def test_a_time_allowance_ends_the_phase(trainer):
     assert log[-1]["step"] > 0
 
 
-def test_portions_of_a_batch_add_up_to_the_gradient_of_the_whole(make_trainer):
-    gradients = []
-    for declared in ("N", "8"):
-        trainer = make_trainer(learning_rate=5e-3, batch=declared)
-        stage = FinetuneStage("finetune", trainer.module)
-        train(trainer, stage, Allowance(steps=1))
-        gradients.append(trainer.module.tensor("w1").detach().clone())
-    assert torch.allclose(*gradients, atol=1e-6)
-
-
 def test_whole_sets_train_as_the_same_samples_in_one_batch_do(make_trainer):
     trained = []
     for sets in (False, True):
