@@ -58,6 +58,8 @@ class TopK(Constraint):
     def fit(self, weights: Tensors, fixed: Formats, curvature: Tensors) -> dict[str, TensorFormat]:
         """Return formats with masks that keep exactly the budgeted number of weights, or all that earlier passes left.
 
+        Whole channels seldom add up to a number: of these as many are kept as it allows.
+
         Raises:
             ValueError: a budget does not suffice for one unit of each of its tensors.
         """

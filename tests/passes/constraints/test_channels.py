@@ -5,8 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from passes.constraints import SCORES, Budget, TopK
 from passes.constraints.channels import keep_channels
 from passes.constraints.scores import Cut, Target
+from toolchain.formats import Grid, TensorFormat
 from toolchain.structures import Structure
 
 
@@ -99,3 +101,63 @@ def test_a_step_that_is_too_large_leaves_room_that_others_fill():
 def test_tensors_without_channels_stay_whole():
     targets = [*chain([4, 6, 4], 0), Target(torch.rand(3, 3), torch.ones(3, 3, dtype=torch.bool), False, True)]
     assert bool(keep_channels(targets, 9 + 16, Structure("channel", (1, 1)))[2].all())
+
+
+@st.composite
+def problems(draw):
+    """Return layers one after the other, tied or not, and a set of whole channels that they can be projected onto."""
+    widths = draw(st.lists(st.integers(2, 9), min_size=3, max_size=5))
+    multiple = draw(st.sampled_from([1, 2, 4]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 999)))
+    tied = draw(st.booleans())
+    weights, cuts = {}, {}
+    for number, target in enumerate(chain(widths, 0)):
+        values = torch.randn(target.energy.shape, generator=generator)
+        weights[f"w{number}"] = values.sign() if tied else values
+        cuts[f"w{number}"] = target.cuts
+    left = [widths[0], *(min(width, multiple) for width in widths[1:-1]), widths[-1]]
+    low = sum(a * b for a, b in itertools.pairwise(left))
+    kept = draw(st.integers(low, sum(weight.numel() for weight in weights.values())))
+    budget = Budget(tuple(weights), kept, Structure("channel", (multiple, 1)))
+    score = draw(st.sampled_from(sorted(SCORES)))
+    return weights, TopK((budget,), score, cuts=cuts), generator
+
+
+def count(formats):
+    return sum(int(found.mask.sum()) for found in formats.values())
+
+
+@settings(deadline=None, max_examples=100)
+@given(problems())
+def test_projecting_twice_changes_nothing_and_no_more_is_kept_than_asked_whatever_the_ties(problem):
+    weights, constraint, _ = problem
+    formats = constraint.fit(weights, {}, {})
+    once = {name: found.project(weights[name]) for name, found in formats.items()}
+    again = constraint.fit(once, {}, {})
+    assert 0 < count(formats) <= constraint.budgets[0].kept
+    assert all(torch.equal(once[name], again[name].project(once[name])) for name in once)
+
+
+@settings(deadline=None, max_examples=100)
+@given(problems(), st.floats(0.1, 1.0))
+def test_an_earlier_mask_is_only_tightened_and_its_grid_stays(problem, share):
+    weights, constraint, generator = problem
+    grid = Grid((-1, 1), torch.tensor(0.5))
+    fixed = {n: TensorFormat(torch.rand(w.shape, generator=generator) < share, grid) for n, w in weights.items()}
+    formats = constraint.fit(weights, fixed, {})
+    assert count(formats) <= constraint.budgets[0].kept
+    for name, found in formats.items():
+        assert not bool((found.mask & ~fixed[name].mask).any())
+        assert found.grid is grid
+    if count(fixed) <= constraint.budgets[0].kept:
+        assert all(torch.equal(found.mask, fixed[name].mask) for name, found in formats.items())
+
+
+@settings(deadline=None, max_examples=40)
+@given(problems())
+def test_all_channels_stay_where_the_count_suffices(problem):
+    weights, constraint, _ = problem
+    budget = constraint.budgets[0]
+    every = sum(weight.numel() for weight in weights.values())
+    whole = TopK((Budget(budget.names, every, budget.structure),), constraint.score, cuts=constraint.cuts)
+    assert count(whole.fit(weights, {}, {})) == every
