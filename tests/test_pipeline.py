@@ -209,6 +209,18 @@ def test_vectors_cannot_be_varied(tmp_path):
         compress(two, prune="2x", augment="flip", epochs=1, output=tmp_path / "small.onnx")
 
 
+def test_whole_channels_leave_smaller_shapes_in_the_file(model, data, tmp_path):
+    result = compress(
+        model, prune="2x", structure="channel", round_to=4, data=data, epochs=2, output=tmp_path / "small.onnx"
+    )
+    weights, parity = result.report["weights"], result.report["parity"]
+    assert [row["new_shape"] for row in weights["tensors"]] == [[4, 1, 3, 3], [4, 64]]
+    assert (weights["nonzero"], weights["dead"]) == (292, 0)
+    assert parity["max_abs_error"] <= parity["tolerance"]
+    values = [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(result.path).graph.initializer]
+    assert not any(8 in value.shape for value in values)
+
+
 def test_a_recipe_gives_a_tensor_a_target_of_its_own(model, data, tmp_path):
     (tmp_path / "recipe.toml").write_text('prune = "4x"\n[[tensor]]\nmatch = "conv_*"\nprune = false\n')
     result = compress(model, data=data, epochs=1, recipe=tmp_path / "recipe.toml", output=tmp_path / "small.onnx")

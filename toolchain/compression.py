@@ -76,8 +76,8 @@ def _find_costs(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> None:
     module, unit, budgets = run.trainer.module, plan.prune_schedule.allocate, _budgets(plan)
     if unit == "bytes":  # shapes that shrink have no positions to store: their weights all cost the same
         budgets = tuple(budget for budget in budgets if budget.structure.kind != "channel")
-    # ResNet-50's shape, groups 4x: 1.5x faster by parameters, 3.1x by products. ResNet-20 after 120 steps on 10,000
-    # images of CIFAR-10, 2,000 to test: 82.1 and 80.3 % at 1.5x, 64.6 and 71.2 % at 2x, the latter with fewer products.
+    # Groups are there to be fast, so products count for them: ResNet-50's shape runs 3.1 times as fast with groups at 4x
+    # (benchmarks/latency.py). Which choice keeps more of the accuracy was not settled.
     if unit == "auto":
         budgets = tuple(budget for budget in budgets if budget.structure.kind == "groups")
         unit = "flops"

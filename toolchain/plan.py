@@ -134,7 +134,8 @@ class PruneSchedule:
         updates: how many there are in all, where ``update_every`` does not say when.
         damping: factor of the dual at each update.
         sharpness: radius of the sharpness-aware gradient; 0 is the plain gradient.
-        progressive_start: ratio at which the geometric tightening towards the target begins; 1 keeps all.
+        progressive_start: ratio at which the geometric tightening towards the target begins; 1 keeps all; None is the
+            root of the target.
         admm_share: part of the training time spent in ADMM; the rest is masked fine-tuning.
         blend: part of the fine-tuning over which the dense weights fade that it begins with; 0 begins without them.
     """
@@ -148,7 +149,7 @@ class PruneSchedule:
     updates: int | None = _between(None, low=1)
     damping: float | None = _between(None, low=0.0, high=1.0)
     sharpness: float | None = _between(None, low=0.0)
-    progressive_start: float = _between(5.0, low=1.0)
+    progressive_start: float | None = _between(None, low=1.0)
     admm_share: float = _between(0.6, low=0.0, high=1.0)
     blend: float = _between(0.0, low=0.0, high=1.0)
 

@@ -21,16 +21,19 @@ class Budget:
     structure: Structure = UNSTRUCTURED
 
 
-def progressive(budgets: tuple[Budget, ...], sizes: Mapping[str, int], start: float, done: float) -> tuple[Budget, ...]:
+def progressive(
+    budgets: tuple[Budget, ...], sizes: Mapping[str, int], start: float | None, done: float
+) -> tuple[Budget, ...]:
     """Return the budgets at progress ``done`` in 0..1: the ratio tightens geometrically from ``start`` to the target.
 
-    Progressive targets are from arXiv 1903.09769, section 3; the geometric path is ours.
+    Progressive targets are from arXiv 1903.09769, section 3; the geometric path is ours. Without a start it begins at
+    the root of the ratio, up to which hardly anything is lost: so the last part, where weights are dear, takes longer.
     """
     moved = []
     for budget in budgets:
         total = sum(sizes[name] for name in budget.names)
         ratio = total / budget.kept
-        first = min(start, ratio)
+        first = ratio**0.5 if start is None else min(start, ratio)
         current = first * (ratio / first) ** min(1.0, done)
         moved.append(replace(budget, kept=max(budget.kept, round(total / current))))
     return tuple(moved)

@@ -85,6 +85,11 @@ def test_progressive_targets_start_no_tighter_than_the_target():
     assert progressive((Budget(("w",), 500),), {"w": 1000}, 5.0, 0.0)[0].kept == 500
 
 
+def test_without_a_start_the_targets_begin_at_the_root_of_the_ratio():
+    counts = [progressive((Budget(("w",), 100),), {"w": 10000}, None, done)[0].kept for done in (0.0, 0.5, 1.0)]
+    assert counts == [1000, 316, 100]
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 99), st.integers(1, 400), st.sampled_from([1, 3, 2**22]))
 def test_any_number_of_chunks_gives_the_largest_in_the_order_of_their_positions(seed, kept, chunk):
