@@ -6,7 +6,6 @@ Nothing heavy is imported before it is needed, so that ``compress --help`` answe
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +14,7 @@ import click
 
 from toolchain.amounts import parse_duration, parse_prune, parse_quant
 from toolchain.augmentation import parse_augment
+from toolchain.callbacks import numbers, understood_by
 from toolchain.errors import ToolchainError, nearest
 from toolchain.structures import parse_structure
 
@@ -96,31 +96,6 @@ class _ModelCommand(click.Command):
                 formatter.write_dl([record for record in records if record is not None])
 
 
-def _amount(parse: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Return a callback that refuses at once, as wrong usage, what ``parse`` refuses."""
-
-    def check(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                parse(value)
-            except ToolchainError as error:
-                raise click.BadParameter(f"{error}\n{error.hint}") from error
-        return value
-
-    return check
-
-
-def _numbers(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...]:
-    """Parse comma-separated numbers, each of which may be a fraction such as 1/255."""
-    try:
-        numbers = tuple(float(Fraction(part.strip())) for part in (value or "").split(",") if value)
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise click.BadParameter(f"{value!r} is not a list of numbers, such as 0.485,0.456,0.406") from error
-    if param.name == "scale" and value is not None and len(numbers) != 1:
-        raise click.BadParameter(f"{value!r} is not one number, such as 1/255")
-    return numbers
-
-
 @contextmanager
 def _reported(verbose: bool = False, checkpoint: Callable[[], Path] | None = None) -> Iterator[None]:
     """Turn the library's errors into ``error:`` and ``hint:`` and exit code 1, Ctrl-C into exit code 130.
@@ -159,36 +134,60 @@ def main() -> None:
 
 @click.command("run", cls=_ModelCommand)
 @click.argument("model", type=_FILE)
-@click.option("--prune", metavar="AMOUNT", callback=_amount(parse_prune), help="36x, 97% or 0.97 (zeros).")
+@click.option("--prune", metavar="AMOUNT", callback=understood_by(parse_prune), help="36x, 97% or 0.97 (zeros).")
 @click.option(
     "--structure",
     metavar="NAME",
-    callback=_amount(parse_structure),
-    help="channel, groups, filter, column, 2:4, block4x1, pattern.",
+    callback=understood_by(parse_structure),
+    help="What is pruned together: channel, groups, filter, column, 2:4, block4x1, pattern.",
 )
-@click.option("--round", "round_to", metavar="N", type=click.IntRange(min=1), help="Channels stay in multiples of N.")
+@click.option(
+    "--round",
+    "round_to",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Keep channel and groups in multiples of N channels. [default: 8, 16]",
+)
 @click.option(
     "--allocate",
     type=click.Choice(["auto", "parameters", "bytes", "flops", "ms"]),
-    help="Compare tensors by what keeping their weights costs. [default: auto]",
+    help="What keeping a weight costs, when tensors are compared. [default: auto]",
 )
-@click.option("--quant", metavar="GRID", callback=_amount(parse_quant), help="8bit, 4bit, 3bit, 2bit, ternary, binary.")
+@click.option(
+    "--quant", metavar="GRID", callback=understood_by(parse_quant), help="8bit, 4bit, 3bit, 2bit, ternary, binary."
+)
 @click.option("--recipe", type=_FILE, help="TOML file with everything else: targets per tensor, schedules.")
 @click.option("--data", metavar="SOURCE", help="Training data: .npz, .npy, folder of class folders, package.mod:func.")
 @click.option("--eval", "evaluation", metavar="SOURCE", help="Evaluation data. [default: a part of --data]")
-@click.option("--scale", callback=_numbers, metavar="S", help="Inputs are multiplied by this first, such as 1/255.")
-@click.option("--mean", callback=_numbers, metavar="M,..", help="Then this is subtracted, per channel.")
-@click.option("--std", callback=_numbers, metavar="S,..", help="Then they are divided by this, per channel.")
+@click.option("--scale", callback=numbers, metavar="S", help="Inputs are multiplied by this first, such as 1/255.")
+@click.option("--mean", callback=numbers, metavar="M,..", help="Then this is subtracted, per channel.")
+@click.option("--std", callback=numbers, metavar="S,..", help="Then they are divided by this, per channel.")
 @click.option("--layout", type=click.Choice(["auto", "nchw", "nhwc"]), help="Layout of the data. [default: auto]")
-@click.option("--epochs", type=click.IntRange(min=0), help="Passes over the data; 0: no training, projection only.")
-@click.option("--budget", metavar="TIME", callback=_amount(parse_duration), help="Fit training into 90s, 10m, 1h30m.")
-@click.option("--learning-rate", type=click.FloatRange(1e-9, 1e3), help="Of Adam, at its peak. [default: by model]")
 @click.option(
-    "--precision", type=click.Choice(["float32", "bfloat16"]), help="Training multiplies in it. [default: float32]"
+    "--epochs", metavar="N", type=click.IntRange(min=0), help="Passes over the data; 0: no training, projection only."
 )
-@click.option("--augment", metavar="NAMES", callback=_amount(parse_augment), help="Images: shift4,flip; auto; none.")
+@click.option(
+    "--budget", metavar="TIME", callback=understood_by(parse_duration), help="Fit training into 90s, 10m, 1h30m."
+)
+@click.option(
+    "--learning-rate",
+    metavar="R",
+    type=click.FloatRange(1e-9, 1e3),
+    help="Of Adam, at its peak. [default: by model and data]",
+)
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16"]), help="What training multiplies in. [default: float32]"
+)
+@click.option(
+    "--augment",
+    metavar="NAMES",
+    callback=understood_by(parse_augment),
+    help="How training images are varied: shift4,flip; none. [default: auto]",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random choice.")
+@click.option(
+    "--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True, help="Of every random choice."
+)
 @click.option("--resume", is_flag=True, help="Go on with a run that was interrupted, from its last checkpoint.")
 @click.option("-o", "--output", type=_FILE, help="The compressed model. [default: MODEL.compressed.onnx]")
 @click.option("--report", type=click.Path(path_type=Path), help="Folder of the report. [default: OUTPUT-report]")

@@ -76,8 +76,8 @@ def _find_costs(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> None:
     module, unit, budgets = run.trainer.module, plan.prune_schedule.allocate, _budgets(plan)
     if unit == "bytes":  # shapes that shrink have no positions to store: their weights all cost the same
         budgets = tuple(budget for budget in budgets if budget.structure.kind != "channel")
-    # Groups are there to be fast, so products count for them: ResNet-50's shape runs 3.1 times as fast with groups at 4x
-    # (benchmarks/latency.py). Which choice keeps more of the accuracy was not settled.
+    # Groups are there to be fast, so products count for them: ResNet-50's shape with groups at 4x runs 3.1 times as
+    # fast (benchmarks/latency.py). Which choice keeps more of the accuracy is not settled.
     if unit == "auto":
         budgets = tuple(budget for budget in budgets if budget.structure.kind == "groups")
         unit = "flops"
