@@ -23,7 +23,7 @@ from toolchain.measure import measure_latency, quality_section, size_section
 
 MODEL, DATA = ("models", "lenet5_mnist.onnx"), ("data", "mnist.npz")
 PREPROCESSING = ["--scale", str(1 / 255), "--mean", "0.1307", "--std", "0.3081"]
-LONG = ["--epochs", "100", "--augment", "shift", "--precision", "bfloat16", "--learning-rate", "4e-3"]
+LONG = ["--epochs", "60", "--augment", "shift", "--precision", "bfloat16", "--learning-rate", "4e-3"]
 ROWS = {
     "36x-2bit": ["--prune", "36x", "--quant", "2bit", "--budget", "15m"],
     "100x": ["--prune", "100x", *LONG],

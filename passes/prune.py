@@ -26,7 +26,7 @@ class Prune(Pass):
         budgets: groups of tensors with the number of weights that each keeps, and in which structure.
         schedule: how ADMM goes about.
         score: how weights are ranked over tensors, a key of ``SCORES``.
-        start: ratio that the progressive targets begin at; None is the root of the ratio.
+        start: ratio that the progressive targets begin at; None is near the target.
         admm_share: part of the allowance spent in ADMM, the rest trains the survivors.
         layouts: by tensor name, for structures.
         dense: weights before compression, by tensor name, which training of the survivors may begin with.

@@ -134,8 +134,8 @@ class PruneSchedule:
         updates: how many there are in all, where ``update_every`` does not say when.
         damping: factor of the dual at each update.
         sharpness: radius of the sharpness-aware gradient; 0 is the plain gradient.
-        progressive_start: ratio at which the geometric tightening towards the target begins; 1 keeps all; None is the
-            root of the target.
+        progressive_start: ratio at which the geometric tightening towards the target begins; 1 keeps all; None is
+            three quarters of the way there, in logarithms.
         admm_share: part of the training time spent in ADMM; the rest is masked fine-tuning.
         blend: part of the fine-tuning over which the dense weights fade that it begins with; 0 begins without them.
     """
