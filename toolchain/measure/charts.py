@@ -48,7 +48,7 @@ def bytes_chart(size: Mapping[str, Any]) -> Markup:
 
 
 def kept_chart(tensors: Rows) -> Markup:
-    """Return, per tensor, a dot for all its weights and one for those kept.
+    """Return, per tensor, a dot for all its weights and one for those that are not zero.
 
     The axis is logarithmic, so the distance between the dots is the ratio. Dots and not bars, whose lengths would mean
     nothing there.
@@ -66,7 +66,7 @@ def kept_chart(tensors: Rows) -> Markup:
     height = len(shown) * ROW
     axis = svg.bottom_axis(scale, 12, height + 4, "weights, logarithmic", units.short)
     description = "; ".join(f"{tensor['name']}: {tensor['nonzero']:,} of {tensor['size']:,}" for tensor in shown)
-    return svg.figure("kept", "Kept weights per tensor", description, height + 4 + AXIS_HEIGHT, [axis, *rows])
+    return svg.figure("kept", "Nonzero weights per tensor", description, height + 4 + AXIS_HEIGHT, [axis, *rows])
 
 
 def bits_chart(tensors: Rows) -> Markup:

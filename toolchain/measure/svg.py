@@ -45,12 +45,13 @@ def _log_ticks(low: float, high: float, about: int) -> list[float]:
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     every = max(1, math.ceil((last - first) / about))
     decades = [10.0**exponent for exponent in range(first, last + 1, every)]
-    if len(decades) >= 2:
+    if len(decades) > 2:
         return decades
+    factors = (1, 3) if len(decades) == 2 else (1, 2, 5)
     return [
         factor * 10.0**exponent
         for exponent in range(first - 1, last + 1)
-        for factor in (1, 2, 5)
+        for factor in factors
         if low <= factor * 10.0**exponent <= high
     ]
 

@@ -51,7 +51,7 @@ def _size(report: Report) -> Iterator[Finding]:
             "ask for a higher ratio or fewer bits",
         )
         return
-    why = f"{weights['nonzero']:,} of {weights['total']:,} weights are kept"
+    why = f"{weights['nonzero']:,} of {weights['total']:,} weights are nonzero"
     if weights["bits_per_weight"] is not None:
         why += f"; the file spends {units.significant(weights['bits_per_weight'])} bits per original weight"
     yield _finding(f"the file is {units.times(size['ratio'])} smaller: {change}", why)
