@@ -9,7 +9,7 @@ from passes.trainer import Trainer
 from toolchain.augmentation import NONE
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for
-from toolchain.errors import ModelError, TrainingError
+from toolchain.errors import TrainingError
 from toolchain.graph import load_graph
 from toolchain.graph.layout import Layout
 from toolchain.measure.structure import find_structure
@@ -173,19 +173,3 @@ def test_channels_are_removed_from_all_layers_that_share_them(tmp_path, start):
     assert all(trainer.module.formats[name].mask.all() for name in ("w1", "w2"))
     assert [len(indices) for removed in done.removed for indices in removed.values()] == [8]
     assert trainer.module.graph.initializers.shape("w1") == (8, 6)
-
-
-def test_a_model_that_cannot_be_traced_stays_as_it_is(tmp_path, monkeypatch):
-    def fail(*_):
-        raise ModelError("no")
-
-    monkeypatch.setattr("toolchain.shrinking.trace", fail)
-    trainer, done = run(build(PERCEPTRON), "", tmp_path, epochs=0, prune="36x")
-    assert not done.removed
-    assert tuple(trainer.module.weights()["w1"].shape) == (16, 6)
-
-
-def test_what_a_structure_counts_in_is_not_cut(tmp_path):
-    trainer, done = run(build(PERCEPTRON), "", tmp_path, epochs=0, structure="1:2")
-    assert not done.removed
-    assert tuple(trainer.module.weights()["w1"].shape) == (16, 6)
