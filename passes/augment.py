@@ -51,7 +51,7 @@ def choose_augmentation(wish: Augmentation | None, inputs: Mapping[str, np.ndarr
     raise DataError(
         f"augment: {wish} varies float images [N, channels, height, width] of 1, 3 or 4 channels as the only input, "
         f"and the model takes {shapes}".replace("'N'", "N"),
-        hint="leave --augment out, or augment = none in a recipe",
+        hint="leave --augment out, or give --augment none",
     )
 
 

@@ -71,7 +71,7 @@ class Prune(Pass):
         )
 
     def _project(self, trainer: Trainer) -> None:
-        project_onto(trainer.module, self.names, self._set(self.budgets, "lamp"))
+        project_onto(trainer.module, self.names, self._set(self.budgets, self.score))
         trainer.settle()
 
     def _set(self, budgets: tuple[Budget, ...], score: str) -> TopK:

@@ -77,7 +77,7 @@ def bit_costs(
     """Return how many bits of the file one more kept weight takes, by tensor.
 
     Those of its value, and those of its position: with a density d, ``log2((1 - d) / d)``, the derivative of the
-    entropy that the packed encodings come within a few percent of. Weights of a structure share one position. The
+    entropy, which packed tensors come near (benchmarks/encodings.py). Weights of a structure share one position. The
     density is the one that each tensor has where parameters are the cost.
 
     Args:

@@ -167,7 +167,9 @@ def _check_reachable(target: PruneTarget, counts: tuple[int, int], rest: Sequenc
     if kept < least:
         held = f", {fixed:,} are excluded or have their own target" if fixed else ""
         unit = "" if least == fixed + len(rest) else " unit of its structure"
-        each = f", and each of the {'other ' if fixed else ''}{len(rest)} tensors keeps at least one{unit}"
+        other = "other " if fixed else ""
+        who = f"each of the {other}{len(rest)} tensors" if len(rest) > 1 else f"the {other}tensor"
+        each = f", and {who} keeps at least one{unit}"
         raise RecipeError(
             f"prune {target.text} cannot be reached: it leaves {kept:,} of {total:,} weights{held}"
             f"{each if rest else ''}{because}",

@@ -28,7 +28,7 @@ def make_trainer(
 
     Raises:
         ModelError: no output can be compared.
-        RecipeError: the images cannot be varied as asked.
+        DataError: the images cannot be varied as asked.
     """
     graph, parts = module.graph, workload.split
     if not any(value.dtype.kind == "f" for value in graph.outputs) and options.epochs != 0:

@@ -28,6 +28,23 @@ def test_pruning_without_training_only_projects(trainer, count):
     assert torch.equal(trainer.module.tensor("b1"), before)
 
 
+def test_without_training_weights_are_ranked_by_the_score_that_is_asked_for(make_trainer):
+    kept = {}
+    for score in ("magnitude", "lamp", "curvature"):
+        trainer = make_trainer()
+        expected = masks_by(trainer, score)
+        Prune((Budget(("w1", "w2"), 36),), Schedule(), score=score).run(trainer, Allowance(steps=0))
+        kept[score] = [trainer.module.tensor(name) != 0 for name in ("w1", "w2")]
+        assert all(torch.equal(mask, wanted) for mask, wanted in zip(kept[score], expected, strict=True))
+    assert not torch.equal(kept["magnitude"][0], kept["lamp"][0])
+    assert torch.equal(kept["curvature"][0], kept["lamp"][0])  # nothing is known of the curvature
+
+
+def masks_by(trainer, score):
+    weights = {name: trainer.module.tensor(name).detach().clone() for name in ("w1", "w2")}
+    return [found.mask for found in TopK((Budget(("w1", "w2"), 36),), score).fit(weights, {}, {}).values()]
+
+
 def test_the_same_seed_gives_the_same_weights(make_trainer):
     results = []
     for _ in range(2):

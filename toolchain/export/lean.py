@@ -118,13 +118,13 @@ def _share_constants(graph: onnx.GraphProto) -> None:
     found = [(item, item.name) for item in graph.initializer if item.name not in fixed]
     nodes = [node for node in graph.node if _constant(node) is not None and node.output[0] not in fixed]
     found += [(tensor, node.output[0]) for node in nodes if (tensor := _constant(node)) is not None]
-    first: dict[bytes, str] = {}
+    first: dict[tuple[bool, bytes], str] = {}
     same = {}
     made = [item for item in graph.initializer if item.name in fixed]
     for tensor, name in found:
         plain = make_tensor(numpy_helper.to_array(tensor), "") if _is_small(tensor) else None
         key = name.encode() if plain is None else plain.SerializeToString(deterministic=True)
-        same[name] = first.setdefault(key, name)
+        same[name] = first.setdefault((plain is None, key), name)
         if same[name] == name:
             made.append(tensor if plain is None else plain)
             made[-1].name = name
