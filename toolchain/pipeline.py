@@ -17,6 +17,7 @@ from passes.score_choice import describe_trials
 from toolchain.checkpoint import Checkpoint
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for, shortage
+from toolchain.description import describe_plan
 from toolchain.errors import RecipeError, TrainingError
 from toolchain.export import Parity, WrittenModel, check_folded, shorten, verify, write_model
 from toolchain.graph import Graph, save_proto
@@ -32,7 +33,7 @@ from toolchain.measure import (
 )
 from toolchain.module import OnnxModule
 from toolchain.outputs import check_output, default_checkpoint, default_output, default_report
-from toolchain.plan import Allocate, Device, Plan, Precision, describe_plan
+from toolchain.plan import Allocate, Device, Plan, Precision
 from toolchain.progress import NullProgress, Progress
 from toolchain.recipe import Request, read_request
 from toolchain.resolve import make_plan
