@@ -139,7 +139,7 @@ class PruneSchedule:
     """
 
     schedule: Literal["frequent", "sharp", "one-shot", "progressive", "reweighted"] = "frequent"
-    score: Literal["auto", "curvature", "magnitude", "normalised", "lamp"] = "auto"
+    score: Literal["auto", "curvature", "magnitude", "normalised", "lamp"] = "curvature"
     allocate: Allocate = "auto"
     rho: float | None = _between(None, low=0.0, high=1.0)
     ramp: Literal["constant", "growing", "cosine", "balanced"] | None = None
