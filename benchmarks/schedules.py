@@ -28,7 +28,7 @@ PAIRS = (
     ("sharp", "curvature"),
     ("one-shot", "curvature"),
     ("progressive", "curvature"),
-    ("reweighted", "magnitude"),
+    ("reweighted", "curvature"),
     ("frequent", "magnitude"),
     ("frequent", "normalised"),
     ("frequent", "lamp"),

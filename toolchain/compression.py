@@ -148,9 +148,9 @@ def prune_pass(plan: Plan, original: OnnxModule, costs: Mapping[str, float], tri
 
 
 def _score(wish: PruneSchedule, tried: Mapping[str, float]) -> str:
-    if wish.score != "auto":
-        return wish.score
-    return "magnitude" if _schedule(wish).reweighted else choose_score(tried)
+    if _schedule(wish).reweighted:
+        return "magnitude"  # of what its own prices leave
+    return choose_score(tried) if wish.score == "auto" else wish.score
 
 
 def _schedule(wish: PruneSchedule) -> Schedule:

@@ -120,9 +120,9 @@ class PruneSchedule:
     Attributes:
         schedule: ``"frequent"`` updates every few steps while the set tightens; ``"sharp"`` is that with the
             sharpness-aware gradient; ``"one-shot"``, ``"progressive"`` and ``"reweighted"`` are those of the papers.
-        score: what ranks weights globally; ``"auto"`` is curvature unless short trials show another clearly better,
-            where there is time for trials; else squared weight times root of Adam's second moment, squared weight, that
-            relative to the mean of its tensor, or LAMP.
+        score: what ranks weights globally: squared weight times root of Adam's second moment, squared weight, that
+            relative to the mean of its tensor, or LAMP; ``"auto"`` is the first unless short trials show another to be
+            clearly better. The reweighted schedule has prices of its own instead.
         allocate: what scores are divided by when tensors are compared: how many weights, bytes of the file, products or
             milliseconds of a run keeping them costs; ``"auto"`` counts products for gathered groups, which are there to
             be fast, and weights for everything else.

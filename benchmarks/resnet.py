@@ -1,0 +1,191 @@
+"""ResNet-20 and ResNet-32 on CIFAR-10: pruned as the papers prune, against a baseline fine-tuned for as many epochs.
+
+    python benchmarks/resnet.py baseline resnet20 --epochs 6       # the original, trained on with the same objective
+    python benchmarks/resnet.py run resnet20 10x --epochs 6        # one row; rows: see ROWS
+    python benchmarks/resnet.py latency                            # every file made so far against its original
+    python benchmarks/resnet.py table                              # results/resnet.md, the README's table
+
+Images are the JPEG-compressed CIFAR-10, on which the original has 87.67 % (ResNet-20) and 88.06 % (ResNet-32); longer
+training raises that, so points are counted from the baseline. Accuracy is on the 10,000 test images, which neither
+train nor select. Models stay in ``build/benchmarks``.
+"""
+
+import argparse
+import json
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import RESULTS, ROOT, compress, fill_readme, machine, save, shared, table, without_curves
+
+from calibration.data import Dataset, Preprocessing, load_data
+from passes.allowance import Allowance
+from passes.finetune import FinetuneStage
+from passes.trainer import Trainer
+from passes.training import train
+from toolchain import save as save_model
+from toolchain.augmentation import parse_augment
+from toolchain.graph import load_graph
+from toolchain.measure import measure_latency, quality_section
+from toolchain.module import OnnxModule
+from toolchain.plan import TrainOptions
+from toolchain.progress import NullProgress
+from toolchain.trainers import make_trainer
+from toolchain.workload import load_workload
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DATA = ("data", "cifar10_jpeg.zip")
+AUGMENT, PRECISION, SEED = "shift4,flip", "bfloat16", 0
+ROWS = {
+    "5x": ["--prune", "5x"],
+    "10x": ["--prune", "10x"],
+    "20x": ["--prune", "20x"],
+    "groups2x": ["--prune", "2x", "--structure", "groups"],
+    "groups4x": ["--prune", "4x", "--structure", "groups"],
+    "channel2x": ["--prune", "2x", "--structure", "channel", "--round", "8"],
+    "int8": ["--quant", "8bit"],
+    "groups2x-int8": ["--prune", "2x", "--structure", "groups", "--quant", "8bit"],
+}
+FILES = ROOT / "build" / "benchmarks"
+
+
+def options(model: str, epochs: int) -> list[str]:
+    """Return what every command has in common."""
+    numbers = [",".join(map(str, values)) for values in (MEAN, STD)]
+    train, test = images()
+    data = ["--data", str(train), "--eval", str(test), "--scale", "1/255", "--mean", numbers[0], "--std", numbers[1]]
+    training = ["--epochs", str(epochs), "--augment", AUGMENT, "--precision", PRECISION, "--seed", str(SEED)]
+    return [str(original(model)), *data, *training]
+
+
+def images() -> tuple[Path, Path]:
+    """Return the folders of the training and the test images, unpacked once."""
+    folder = FILES / "cifar10"
+    if not folder.exists():
+        draft = folder.with_suffix(".draft")
+        with zipfile.ZipFile(shared(*DATA)) as archive:
+            archive.extractall(draft)
+        draft.rename(folder)
+    return folder / "train", folder / "test"
+
+
+def original(model: str) -> Path:
+    """Return the model's file."""
+    return shared("models", f"{model}_cifar10.onnx")
+
+
+def run(model: str, row: str, epochs: int) -> None:
+    """Compress once and save what came out."""
+    FILES.mkdir(parents=True, exist_ok=True)
+    output = FILES / f"{model}-{row}.onnx"
+    done = compress([*options(model, epochs), *ROWS[row]], output)
+    kept = {key: done.report[key] for key in ("size", "quality", "timings", "environment")}
+    weights = {key: done.report["weights"][key] for key in ("total", "nonzero", "ratio")}
+    save(
+        f"resnet/{model}-{row}",
+        {
+            "command": " ".join(ROWS[row]),
+            "epochs": epochs,
+            "seconds": done.seconds,
+            **machine(),
+            **kept,
+            "weights": weights,
+        },
+    )
+
+
+def baseline(model: str, epochs: int) -> None:
+    """Train the original on, with the same data, objective, learning rate and time, and save its accuracy."""
+    FILES.mkdir(parents=True, exist_ok=True)
+    trainer, test = prepare(model)
+    started = time.monotonic()
+    train(trainer, FinetuneStage("baseline", trainer.module), Allowance(steps=epochs * trainer.steps_per_epoch))
+    seconds = time.monotonic() - started
+    output = FILES / f"{model}-baseline.onnx"
+    save_model(trainer.module, output)
+    quality = quality_section(original(model), output, test)
+    save(f"resnet/{model}-baseline", {"epochs": epochs, "seconds": seconds, **machine(), "quality": quality})
+
+
+def prepare(model: str) -> tuple[Trainer, Dataset]:
+    """Return what trains the original as ``compress`` would, and the test images."""
+    torch.manual_seed(SEED)
+    graph = load_graph(original(model))
+    teacher, module = OnnxModule(graph).eval(), OnnxModule(graph)
+    folders = [str(folder) for folder in images()]
+    workload = load_workload(teacher, *folders, Preprocessing(1 / 255, MEAN, STD), SEED)
+    wanted = TrainOptions(augment=parse_augment(AUGMENT), precision=PRECISION, seed=SEED)
+    return make_trainer(wanted, module, teacher, workload, NullProgress()), workload.split.evaluation
+
+
+def latency() -> None:
+    """Time every file made so far against its original, interleaved in this one process."""
+    rows = {}
+    for file in sorted(FILES.glob("resnet*-*.onnx")):
+        model, _, row = file.stem.partition("-")
+        graph = load_graph(original(model))
+        first = load_data(str(images()[1]), graph, Preprocessing(1 / 255, MEAN, STD)).train.batch(np.arange(1))
+        measured = measure_latency(original(model), file, first, threads=1, seconds=10.0)
+        rows[f"{model}-{row}"] = without_curves(measured)[0]
+    save("resnet/latency", {**machine(), "rows": rows})
+
+
+def write_table() -> None:
+    """Write ``results/resnet.md`` and the README's table."""
+    times = json.loads((RESULTS / "resnet" / "latency.json").read_text())["rows"]
+    results = {file.stem: json.loads(file.read_text()) for file in sorted((RESULTS / "resnet").glob("*-*.json"))}
+    rows = []
+    for model in ("resnet20", "resnet32"):
+        if f"{model}-baseline" not in results:
+            continue
+        base = results[f"{model}-baseline"]["quality"]
+        rows.append([model, "original", "", "1x", f"{100 * base['original']:.2f} %", "", "1x"])
+        names = [f"{model}-{row}" for row in ("baseline", *ROWS) if f"{model}-{row}" in results]
+        rows += [_row(name, results[name], base["compressed"], times) for name in names]
+    header = ["model", "command", "epochs", "smaller", "accuracy", "points from the baseline", "speedup (95 %)"]
+    text = table(header, rows)
+    (RESULTS / "resnet.md").write_text(text)
+    fill_readme("resnet", text)
+    print(text)
+
+
+def _row(name: str, result: dict, base: float, times: dict) -> list[str]:
+    model, _, row = name.partition("-")
+    accuracy = result["quality"]["compressed"]
+    low, high = times[name]["speedup_ci95"]
+    return [
+        model,
+        "fine-tuned, not compressed" if row == "baseline" else f"`{result['command']}`",
+        str(result["epochs"]),
+        f"{result['size']['ratio']:.1f}x" if "size" in result else "1x",
+        f"{100 * accuracy:.2f} %",
+        f"{100 * (accuracy - base):+.2f}",
+        f"{times[name]['speedup']:.2f}x ({low:.2f} to {high:.2f})",
+    ]
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("baseline", "run"):
+        command = commands.add_parser(name)
+        command.add_argument("model", choices=("resnet20", "resnet32"))
+        if name == "run":
+            command.add_argument("row", choices=ROWS)
+        command.add_argument("--epochs", type=int, default=6)
+    for name in ("latency", "table"):
+        commands.add_parser(name)
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        run(arguments.model, arguments.row, arguments.epochs)
+    elif arguments.command == "baseline":
+        baseline(arguments.model, arguments.epochs)
+    else:
+        {"latency": latency, "table": write_table}[arguments.command]()
+
+
+if __name__ == "__main__":
+    main()
