@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import torch
@@ -32,10 +33,14 @@ def keep_patterns(targets: Sequence[Target], kept: int, structure: Structure) ->
         layout = layout_of(target)
         best = (energy @ library.T.to(energy.dtype)).argmax(1)
         inside = from_stack(library[best].reshape(layout.stack), layout) & target.alive
-        shaped.append(replace(target, energy=torch.where(inside, target.energy, 0.0), alive=inside))
+        shaped.append(replace(target, weigh=partial(_inside, target, inside), alive=inside))
     held = sum(int(target.alive.sum()) for target in shaped)
     masks = keep_units([cut_into_blocks(target, structure) for target in shaped], min(kept, held))
     return add_largest(masks, targets, kept)
+
+
+def _inside(target: Target, mask: Tensor) -> Tensor:
+    return torch.where(mask, target.energy, 0.0)
 
 
 def find_library(kernels: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class Target:
     """One tensor of a budget, as a set sees it.
 
     Attributes:
-        energy: what removing each weight costs, its square times its curvature; the tensor's shape, 0 where dead.
+        weigh: computes ``energy``.
         alive: bool, the tensor's shape: what earlier passes left.
         relative: whether the cost of a weight counts as a part of what costs as much or more in its tensor: LAMP, so
             that no layer vanishes.
@@ -39,13 +39,21 @@ class Target:
         cuts: the channels that it shares with others.
     """
 
-    energy: Tensor
+    weigh: Callable[[], Tensor]
     alive: Tensor
     relative: bool
     relative_units: bool
     layout: Layout | None = None
     cost: float = 1.0
     cuts: tuple[Cut, ...] = ()
+
+    @property
+    def energy(self) -> Tensor:
+        """What removing each weight costs, its square times its curvature; the tensor's shape, 0 where dead.
+
+        It is computed whenever it is asked for, so that the energies of all tensors are not in memory together.
+        """
+        return self.weigh()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from passes.constraints.groups import keep_groups
 from passes.constraints.largest import keep_weights
 from passes.constraints.n_of_m import keep_n_of_m
 from passes.constraints.pattern import keep_patterns
-from passes.constraints.scores import SCORES, Cut, Target
+from passes.constraints.scores import SCORES, Cut, Score, Target
 from toolchain.formats import TensorFormat
 from toolchain.graph.layout import Layout
 
@@ -75,10 +76,14 @@ class TopK(Constraint):
     def _target(self, name: str, weight: Tensor, fixed: Formats, curvature: Tensors) -> Target:
         earlier = fixed.get(name)
         known, score = curvature.get(name), SCORES[self.score]
-        energy = score.energy(weight, known)
         alive = torch.ones((), dtype=torch.bool, device=weight.device).expand(weight.shape)  # takes no memory
         if earlier is not None and earlier.mask is not None:
             alive = earlier.mask.to(weight.device)
-            energy.masked_fill_(~alive, 0.0)
         layout, cost = self.layouts.get(name), self.costs.get(name, 1.0)
-        return Target(energy, alive, score.relative(known), score.relative_units, layout, cost, self.cuts.get(name, ()))
+        weigh = partial(_weigh, score, weight, known, None if earlier is None else earlier.mask)
+        return Target(weigh, alive, score.relative(known), score.relative_units, layout, cost, self.cuts.get(name, ()))
+
+
+def _weigh(score: Score, weight: Tensor, curvature: Tensor | None, mask: Tensor | None) -> Tensor:
+    energy = score.energy(weight, curvature)
+    return energy if mask is None else energy.masked_fill_(~mask.to(weight.device), 0.0)

@@ -80,7 +80,7 @@ def _keep_part(cuts: Sequence[Units], masks: list[Tensor], unit: int, left: int)
     inside = cut.spread(only) & cut.target.alive
     if cut.finer is not None:
         energy = torch.where(inside, cut.target.energy, 0.0)
-        rest = replace(cut.target, energy=energy, alive=inside, relative_units=False)
+        rest = replace(cut.target, weigh=lambda: energy, alive=inside, relative_units=False)
         masks[index] |= keep_units([cut.finer(rest)], left)[0]
         return
     places = inside.reshape(-1).nonzero()[:, 0]

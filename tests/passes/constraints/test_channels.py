@@ -1,4 +1,5 @@
 import itertools
+from functools import partial
 
 import pytest
 import torch
@@ -27,7 +28,9 @@ def chain(widths, seed, alive=None, flattened=1):
             cuts.append(Cut(number, 0, torch.arange(outputs)[:, None]))
         if number:
             cuts.append(Cut(number - 1, 1, torch.arange(inputs * copies).reshape(inputs, copies)))
-        targets.append(Target(energy * kept, kept, relative=False, relative_units=True, cuts=tuple(cuts)))
+        targets.append(
+            Target(partial(torch.mul, energy, kept), kept, relative=False, relative_units=True, cuts=tuple(cuts))
+        )
     return targets
 
 
@@ -83,7 +86,8 @@ def test_what_earlier_passes_pruned_stays_and_does_not_count():
 def test_channels_of_equal_worth_are_counted_exactly():
     targets = chain([4, 10, 4], 0)
     tied = [
-        Target(torch.ones_like(t.energy), t.alive, relative=False, relative_units=True, cuts=t.cuts) for t in targets
+        Target(partial(torch.ones_like, t.energy), t.alive, relative=False, relative_units=True, cuts=t.cuts)
+        for t in targets
     ]
     assert sum(int(mask.sum()) for mask in keep_channels(tied, 56, Structure("channel", (1, 1)))) == 56
 
@@ -91,7 +95,13 @@ def test_channels_of_equal_worth_are_counted_exactly():
 def test_a_step_that_is_too_large_leaves_room_that_others_fill():
     small, large = chain([2, 4, 2], 0), chain([50, 4, 50], 1)
     moved = [
-        Target(t.energy * 100, t.alive, False, True, cuts=tuple(Cut(7, c.axis, c.positions) for c in t.cuts))
+        Target(
+            partial(torch.mul, t.energy, 100),
+            t.alive,
+            False,
+            True,
+            cuts=tuple(Cut(7, c.axis, c.positions) for c in t.cuts),
+        )
         for t in large
     ]
     masks = keep_channels([*small, *moved], 316, Structure("channel", (1, 1)))
@@ -99,7 +109,7 @@ def test_a_step_that_is_too_large_leaves_room_that_others_fill():
 
 
 def test_tensors_without_channels_stay_whole():
-    targets = [*chain([4, 6, 4], 0), Target(torch.rand(3, 3), torch.ones(3, 3, dtype=torch.bool), False, True)]
+    targets = [*chain([4, 6, 4], 0), Target(partial(torch.ones, 3, 3), torch.ones(3, 3, dtype=torch.bool), False, True)]
     assert bool(keep_channels(targets, 9 + 16, Structure("channel", (1, 1)))[2].all())
 
 
