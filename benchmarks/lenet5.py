@@ -137,13 +137,19 @@ def _row(file: Path, times: dict) -> list[str]:
     return [
         f"`{result['command'].split(' --seed')[0]}`",
         file.stem.partition("-seed")[2],
-        f"{result['weights']['nonzero']:,}" if "weights" in result else "all",
+        _kept(result["weights"]) if "weights" in result else "all",
         f"{result['size']['compressed_bytes']:,}",
         f"{result['size']['ratio']:.1f}x",
         f"{100 * result['quality']['compressed']:.2f} %",
         f"{timed['compressed']['p50_ms']:.3f} ms",
         f"{timed['speedup']:.2f}x ({low:.2f} to {high:.2f})",
     ]
+
+
+def _kept(weights: dict) -> str:
+    """Say how many weights are kept, those among them that lay on dead channels in brackets."""
+    dead = weights.get("dead", 0)
+    return f"{weights['nonzero']:,}" + (f" (+{dead:,})" if dead else "")
 
 
 def main() -> None:
