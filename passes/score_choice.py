@@ -1,5 +1,6 @@
 """Chooses the score that ranks weights over tensors, by a short trial of each on the user's own model and data."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ from passes.allowance import Allowance
 from passes.base import Pass
 from passes.snapshot import Snapshot
 from passes.trainer import Trainer
+from toolchain.errors import TrainingError
 from toolchain.progress import NullProgress
 
 LEAST_STEPS = 200  # of a trial that says anything
@@ -20,7 +22,7 @@ def try_scores(trainer: Trainer, passes: Mapping[str, Pass], allowance: Allowanc
     Nothing is returned where the first trial shows that there is no time for enough steps.
 
     A trial is the whole pass, only shorter: what a score keeps is judged by how well it trains on the way to the
-    target. Projecting at once does not tell: for LeNet-5 at 35x it puts LAMP before the curvature, and magnitude close.
+    target. One that comes to NaN or infinity ends at an infinite loss.
 
     Args:
         trainer: the models, the data, the judgement.
@@ -32,13 +34,18 @@ def try_scores(trainer: Trainer, passes: Mapping[str, Pass], allowance: Allowanc
     trainer.progress.phase("choose a score", allowance.weight)
     losses = {}
     for number, (score, attempt) in enumerate(passes.items(), 1):
-        log = attempt.run(quiet, allowance.share(1 / len(passes))).log
-        losses[score] = trainer.evaluate().loss
+        try:
+            log = attempt.run(quiet, allowance.share(1 / len(passes))).log
+        except TrainingError:
+            losses[score] = math.inf
+        else:
+            last = {str(entry["phase"]): int(entry["step"]) for entry in log}
+            if sum(last.values()) < LEAST_STEPS:
+                start.restore(trainer.module)
+                return {}
+            losses[score] = trainer.evaluate().loss
         start.restore(trainer.module)
         trainer.progress.update(number / len(passes), {"score": score, "loss": losses[score]})
-        last = {str(entry["phase"]): int(entry["step"]) for entry in log}
-        if sum(last.values()) < LEAST_STEPS:
-            return {}
     return losses
 
 

@@ -7,7 +7,7 @@ from calibration.data import Dataset, Preprocessing
 from passes.objective import Objective
 from passes.trainer import Trainer
 from toolchain.augmentation import NONE
-from toolchain.compression import run_passes
+from toolchain.compression import prune_pass, run_passes
 from toolchain.deadline import deadline_for
 from toolchain.errors import TrainingError
 from toolchain.graph import load_graph
@@ -173,3 +173,22 @@ def test_channels_are_removed_from_all_layers_that_share_them(tmp_path, start):
     assert all(trainer.module.formats[name].mask.all() for name in ("w1", "w2"))
     assert [len(indices) for removed in done.removed for indices in removed.values()] == [8]
     assert trainer.module.graph.initializers.shape("w1") == (8, 6)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "update_every", "updates"),
+    [
+        ("", 32, 30),
+        ("updates = 7", None, 7),
+        ("updates = 7\nupdate_every = 4", 4, 7),
+        ('schedule = "one-shot"', None, 30),
+    ],
+)
+def test_a_number_of_updates_takes_the_place_of_their_distance(tmp_path, recipe, update_every, updates):
+    path = tmp_path / "recipe.toml"
+    path.write_text(f"[prune_schedule]\n{recipe}\n")
+    module = OnnxModule(build(PERCEPTRON))
+    schedule = prune_pass(
+        make_plan(module.graph, read_request(Request(prune="2x", recipe=path))), module, {}, {}
+    ).schedule
+    assert (schedule.update_every, schedule.updates) == (update_every, updates)

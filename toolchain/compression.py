@@ -157,6 +157,8 @@ def _schedule(wish: PruneSchedule) -> Schedule:
     """Return the schedule of that name, with what the recipe changes of it."""
     keys = ("rho", "ramp", "update_every", "updates", "damping", "sharpness")
     changes = {key: getattr(wish, key) for key in keys if getattr(wish, key) is not None}
+    if "updates" in changes:
+        changes.setdefault("update_every", None)
     return replace(SCHEDULES[wish.schedule], **changes)
 
 

@@ -129,7 +129,7 @@ class PruneSchedule:
         rho: part of the way to the projection, 0..1, that each optimizer step moves the weights at the end of the ramp.
         ramp: how the pull grows to that: at once, by a factor, as a cosine, or balancing the residuals.
         update_every: optimizer steps between two updates of Z and U.
-        updates: how many there are in all, where ``update_every`` does not say when.
+        updates: how many there are in all instead; ``update_every`` wins where both are given.
         damping: factor of the dual at each update.
         sharpness: radius of the sharpness-aware gradient; 0 is the plain gradient.
         progressive_start: ratio at which the geometric tightening towards the target begins; 1 keeps all; None is

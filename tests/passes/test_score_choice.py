@@ -1,3 +1,5 @@
+import math
+
 import torch
 
 from passes.allowance import Allowance
@@ -31,6 +33,13 @@ def test_a_trial_is_the_pass_itself_only_shorter(make_trainer):
 
 def test_trials_of_a_few_steps_say_nothing(trainer):
     assert try_scores(trainer, trials("curvature", "lamp"), Allowance(steps=90)) == {}
+    assert trainer.module.formats == {}
+
+
+def test_a_trial_that_overflows_ends_at_an_infinite_loss(make_trainer):
+    trainer = make_trainer(learning_rate=1e30)
+    losses = try_scores(trainer, trials("curvature", "lamp"), Allowance(steps=660))
+    assert losses == {"curvature": math.inf, "lamp": math.inf}
     assert trainer.module.formats == {}
 
 
