@@ -87,7 +87,7 @@ class Schedule:
         """Return how far the set is tightened, in 0..1, at progress ``done``."""
         if self.path == "stages":
             return (self.stage(done) + 1) / self.stages
-        return min(1.0, done / self.settled) if self.path == "gradual" and self.settled > 0 else 1.0
+        return min(1.0, done / self.settled) if self.path == "gradual" else 1.0
 
     def learning_rate(self, done: float) -> float | None:
         """Return the learning rate as a share of its peak where it restarts at each update; None where it does not."""

@@ -19,7 +19,7 @@ def fast_layout(x: Tensor, weights: int = 0) -> Tensor:
     Measured with one thread on LeNet-5 and ResNet-20: pooling in channels_last is 9 times faster, because only it is
     vectorised, and a training step of the whole network 1.2 to 1.5 times. A convolution 512x512x3x3 of one image of
     7x7 is 2.5 times slower in it. Of one channel both layouts are the same bytes, and torch takes the strides for its
-    own layout: written as the other's, the first convolution of LeNet-5 is 4 times faster.
+    own layout; they are written as the other's.
 
     Args:
         x: any tensor; only larger 4-D ones on the CPU are touched.
