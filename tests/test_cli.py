@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 import toolchain
 from calibration.data import Preprocessing
-from toolchain.cli import SECTIONS, main, run
+from toolchain.cli import main
+from toolchain.commands.model import SECTIONS, run
 from toolchain.errors import ModelError
 from toolchain.plan import Device
 from toolchain.progress import NullProgress, PlainProgress

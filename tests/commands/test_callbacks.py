@@ -2,7 +2,7 @@ import click
 import pytest
 
 from toolchain.amounts import parse_prune
-from toolchain.callbacks import numbers, understood_by
+from toolchain.commands.callbacks import numbers, understood_by
 
 CONTEXT = click.Context(click.Command("compress"))
 
