@@ -36,6 +36,14 @@ class ExportError(ToolchainError):
     """The compressed file cannot be written, or ONNX Runtime disagrees with it."""
 
 
+class ReportError(ToolchainError):
+    """A report cannot be read, or does not follow the report's schema."""
+
+
+class HostError(ToolchainError):
+    """A device cannot be reached, lacks what measuring there needs, or went away."""
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """Return ``"did you mean a, b?"`` for the names most like ``name``, or the first few known ones."""
     names = list(known)

@@ -1,9 +1,7 @@
-import math
-
 import numpy as np
 import pytest
 
-from toolchain.measure.fidelity import ClassAgreement, Closeness, kl_divergence
+from toolchain.measure.fidelity import Closeness
 
 
 def test_streamed_sums_equal_those_of_the_whole():
@@ -51,37 +49,3 @@ def test_outputs_whose_shape_depends_on_the_data_are_counted():
     sums.add(np.ones((2, 3)), np.ones((1, 3)))
 
     assert sums.result()["shape_changed"] == 1
-
-
-def test_divergence_is_the_same_from_logits_and_from_their_softmax():
-    rng = np.random.default_rng(0)
-    first, second = rng.standard_normal((2, 8, 5))
-    probabilities = [np.exp(logits) / np.exp(logits).sum(1, keepdims=True) for logits in (first, second)]
-
-    assert kl_divergence(first, second) == pytest.approx(kl_divergence(*probabilities))
-    assert kl_divergence(first, first) == pytest.approx(0)
-
-
-def test_divergence_stays_finite_where_a_probability_underflowed():
-    assert math.isfinite(kl_divergence(np.array([[0.5, 0.5]]), np.array([[1.0, 0.0]])))
-    assert math.isfinite(kl_divergence(np.array([[0.0, 1.0]]), np.array([[0.0, -1e6]])))
-    assert math.isfinite(kl_divergence(np.array([[0.0, -np.inf]]), np.array([[0.0, -np.inf]])))
-
-
-def test_accuracy_and_its_drop_count_each_sample_once():
-    first = np.eye(3)[[0, 1, 2, 0]]
-    second = np.eye(3)[[0, 1, 0, 1]]
-    counts = ClassAgreement()
-    counts.add(first, second, np.array([0, 1, 2, 1]))
-
-    assert counts.agreement == 0.5
-    assert counts.accuracy == (0.75, 0.75)
-    low, high = counts.drop_ci95()
-    assert low == -high < 0
-
-
-def test_models_that_never_differ_have_a_drop_of_exactly_zero():
-    counts = ClassAgreement()
-    counts.add(np.eye(3), np.eye(3), np.array([0, 1, 1]))
-
-    assert counts.drop_ci95() == (0.0, 0.0)

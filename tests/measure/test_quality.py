@@ -22,6 +22,10 @@ def test_labels_give_top_1_accuracy_over_every_sample(make_models, make_samples)
     assert section["drop_ci95"][0] <= section["drop"] <= section["drop_ci95"][1]
     assert section["fidelity"]["logits"]["relative_l2"] > 0
     assert section["preprocessing"]["scale"] == 1.0
+    for column, total in (("samples", 70), ("original", round(70 * before)), ("compressed", round(70 * after))):
+        assert sum(row[column] for row in section["classes"]) == total
+    changed = scores[0].argmax(1) != scores[1].argmax(1)
+    assert changed[section["worst"][0]["index"]]
 
 
 def test_without_labels_the_metric_is_agreement_with_the_original(make_models, make_samples):
@@ -69,6 +73,7 @@ def test_a_model_without_class_scores_is_judged_by_its_worst_cosine(tmp_path):
     assert section["metric"] == "cosine similarity to the original"
     assert section["compressed"] == pytest.approx(1.0)
     assert set(section["fidelity"]) == {"y", "z"}
+    assert section["classes"] == section["worst"] == []
 
 
 def test_a_model_whose_outputs_are_no_numbers_cannot_be_compared(tmp_path):

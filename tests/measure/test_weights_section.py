@@ -29,7 +29,8 @@ def test_zeros_are_counted_from_values_and_not_from_masks(module):
 
     section = weights_section(module.graph, module, {})
 
-    assert section["tensors"][0]["nonzero"] == 6
+    assert section["tensors"][0]["nonzero"] == sum(section["tensors"][0]["histogram"]["compressed"]) == 6
+    assert sum(section["tensors"][0]["histogram"]["original"]) == 96
     assert (section["total"], section["nonzero"], section["nonzero_original"]) == (160, 70, 160)
     assert section["ratio"] == 160 / 70
 
@@ -50,6 +51,7 @@ def test_a_tensor_that_the_exporter_left_alone_is_dense_float(module):
     row = weights_section(module.graph, module, {})["tensors"][1]
 
     assert (row["encoding"], row["kernel"], row["bytes"]) == ("dense", "float", 4 * 64)
+    assert row["original_bytes"] == 4 * 64
 
 
 def test_a_model_whose_weights_are_all_zero_has_no_ratio(module):

@@ -10,7 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from toolchain.errors import ExportError
 from toolchain.graph import write_atomically
 from toolchain.measure import charts, units
-from toolchain.measure.report import validate_report, write_json
+from toolchain.measure.report import write_json
+from toolchain.measure.schema import validate_report
 from toolchain.measure.summary import summary_rows
 from toolchain.measure.verdict import real_accuracy_missing, short_provider
 
@@ -25,7 +26,7 @@ def render_html(report: Mapping[str, Any]) -> str:
     """Return the page; it loads nothing, and every name from the model is escaped.
 
     Raises:
-        ExportError: the report does not fit its schema.
+        ReportError: the report does not fit its schema.
     """
     validate_report(report)
     environment = Environment(

@@ -10,7 +10,8 @@ import onnxruntime as ort
 from calibration.classes import class_outputs, class_scores, most_accurate
 from calibration.dataset import Dataset
 from toolchain.errors import ExportError
-from toolchain.measure.fidelity import ClassAgreement, Closeness
+from toolchain.measure.agreement import ClassAgreement
+from toolchain.measure.fidelity import Closeness
 from toolchain.measure.session import open_session, run_session
 
 BATCH = 32  # where the model leaves the batch dimension open
@@ -27,7 +28,8 @@ def quality_section(
 
     The metric is top-1 accuracy where there are labels and an output ``[N, classes]``; agreement (both files choose
     the same class) where there are no labels; cosine similarity where no output holds class scores. ``drop`` is
-    original minus compressed. ``fidelity`` has a row per output.
+    original minus compressed. ``fidelity`` has a row per output, ``classes`` one per class, and ``worst`` one for each
+    of the samples that changed most.
 
     Args:
         original: the model before.
@@ -125,5 +127,7 @@ def _summarize(
         "data": dataset.kind,
         "source": dataset.source,
         "preprocessing": dataset.preprocessing.to_json(),
+        "classes": classes.class_rows(),
+        "worst": classes.worst,
     }
     return section if interval is None else section | {"drop_ci95": interval}

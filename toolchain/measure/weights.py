@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from toolchain.graph import Graph, Weight, find_weights
 from toolchain.graph.layout import Layout, find_layouts
+from toolchain.measure.histogram import histogram
 from toolchain.measure.structure import DENSE, find_structure
 from toolchain.module import OnnxModule
 from toolchain.trainable import usable_weights
@@ -49,12 +51,13 @@ def weights_section(
         ``total`` weights, ``nonzero`` after and ``nonzero_original`` before, ``dead`` ones that were kept and went out
         with their channels (``nonzero + dead`` is the count that pruning was asked for), ``ratio`` = total / nonzero,
         ``bits_per_weight`` = bits in the file per original weight, and a row per tensor: ``shape`` and ``size`` are the
-        original's, ``new_shape`` is what is left of it without channels.
+        original's, ``new_shape`` is what is left of it without channels, ``histogram`` shows the values of both.
     """
     prunable = [weight for weight in usable_weights(original) if not weight.reason]
     layouts = find_layouts(module.graph, find_weights(module.graph))
     rows = [
         _row(weight, module, stored.get(weight.name), layouts.get(weight.name))
+        | _before(original.initializers[weight.name], module.tensor(weight.name))
         | {"dead": (dead or {}).get(weight.name, 0)}
         | _why(weight, reasons or {})
         for weight in prunable
@@ -101,6 +104,10 @@ def _row(weight: Weight, module: OnnxModule, stored: Stored | None, layout: Layo
         "kernel": stored.kernel if stored else "float",
         "bytes": stored.bytes if stored else values.element_size() * values.numel(),
     }
+
+
+def _before(original: np.ndarray, after: torch.Tensor) -> dict[str, Any]:
+    return {"original_bytes": original.nbytes, "histogram": histogram(original, after.detach().cpu().numpy())}
 
 
 def _why(weight: Weight, reasons: Mapping[str, str]) -> dict[str, str]:

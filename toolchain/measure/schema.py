@@ -1,0 +1,76 @@
+"""The report's schema: published as ``report.schema.json``, from which both the version and the checks come."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from toolchain.errors import ReportError
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator, ValidationError
+
+SCHEMA: Mapping[str, Any] = json.loads(files("toolchain.measure").joinpath("report.schema.json").read_text("utf-8"))
+REPORT_SCHEMA: int = SCHEMA["properties"]["schema"]["const"]
+
+LONGEST_MESSAGE = 200  # the validator repeats the whole value, which may be a section
+
+
+def validate_report(report: Any, where: str = "report") -> None:  # noqa: ANN401 - what a file holds may be anything
+    """Check a report against the schema.
+
+    Args:
+        report: the document.
+        where: what an error calls it.
+
+    Raises:
+        ReportError: it is of another version, or a value does not fit; the message gives its place.
+    """
+    if not isinstance(report, Mapping) or "schema" not in report:
+        raise ReportError(f"{where} is no report: it has no schema version", hint="give a report.json of compress")
+    if report["schema"] != REPORT_SCHEMA:
+        tool = report.get("tool")
+        writer = tool.get("version", "another version") if isinstance(tool, Mapping) else "another version"
+        raise ReportError(
+            f"{where} follows schema {report['schema']!r}, this version of compress reads {REPORT_SCHEMA}",
+            hint=f"read it with the compress that wrote it ({writer}), or compress again to have it in this schema",
+        )
+    error = _first_error(report)
+    if error is not None:
+        place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path)
+        message = error.message
+        if len(message) > LONGEST_MESSAGE:
+            message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 2 :]}"
+        raise ReportError(f"{where}{place} does not fit the report's schema: {message}")
+
+
+def _first_error(report: Mapping[str, Any]) -> "ValidationError | None":
+    from jsonschema import exceptions  # noqa: PLC0415 - a tenth of a second that --help need not pay
+
+    found: ValidationError | None = exceptions.best_match(_validator().iter_errors(report))
+    return found
+
+
+@cache
+def _validator() -> "Draft202012Validator":
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - see above
+
+    return Draft202012Validator(SCHEMA)
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Return the report in a ``report.json``, checked.
+
+    Raises:
+        ReportError: the file cannot be read, is not JSON, or does not follow the schema.
+    """
+    try:
+        report: dict[str, Any] = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ReportError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"{path} is not JSON: {error}", hint="give a report.json of compress") from error
+    validate_report(report, str(path))
+    return report
