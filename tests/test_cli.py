@@ -18,6 +18,7 @@ from calibration.data import Preprocessing
 from toolchain.cli import main
 from toolchain.commands.model import SECTIONS, run
 from toolchain.errors import ModelError
+from toolchain.gates.limits import Gates
 from toolchain.plan import Device
 from toolchain.progress import NullProgress, PlainProgress
 
@@ -43,6 +44,7 @@ class Result:
     path: Path
     report: dict
     report_path: Path
+    gates: tuple = ()
 
 
 @pytest.fixture
@@ -87,6 +89,7 @@ def test_the_bare_form_calls_the_library_and_prints_where_things_are(library):
         "learning_rate": None,
         "precision": None,
         "allocate": None,
+        "gates": Gates(),
     }
     assert result.stdout.startswith("summary of")
     assert "model   small.onnx" in result.stdout

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from toolchain.commands.check import check
 from toolchain.commands.demo import demo
 from toolchain.commands.inspect import inspect_model
 from toolchain.commands.model import run
@@ -17,6 +18,7 @@ Examples:
   compress model.onnx --recipe recipe.toml -o small.onnx --report report/
   compress model.onnx --recipe recipe.toml -o small.onnx --report report/ --resume
   compress inspect model.onnx
+  compress check small-report/ --max-drop 0.5 --max-size 2MB
 """
 
 
@@ -57,5 +59,5 @@ def main() -> None:
     """
 
 
-for _command in (inspect_model, demo):
+for _command in (inspect_model, check, demo):
     main.add_command(_command)

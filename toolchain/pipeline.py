@@ -20,6 +20,8 @@ from toolchain.deadline import deadline_for, shortage
 from toolchain.description import describe_plan
 from toolchain.errors import RecipeError, TrainingError
 from toolchain.export import Parity, WrittenModel, check_folded, shorten, verify, write_model
+from toolchain.gates.judge import Outcome, judge
+from toolchain.gates.limits import Gates
 from toolchain.graph import Graph, save_proto
 from toolchain.measure import (
     Measurements,
@@ -62,11 +64,13 @@ class CompressResult:
         path: the compressed model.
         report: the report, as in ``report.json``.
         report_path: the HTML report.
+        gates: what became of the gates that were asked for.
     """
 
     path: Path
     report: Mapping[str, Any]
     report_path: Path
+    gates: tuple[Outcome, ...] = ()
 
 
 def compress(  # noqa: PLR0913 - every argument is an option of the command
@@ -91,6 +95,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     learning_rate: float | None = None,
     precision: Precision | None = None,
     allocate: Allocate | None = None,
+    gates: Gates | Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> CompressResult:
     """Compress an ONNX model into a smaller one that stock ONNX Runtime runs, and measure both.
@@ -123,6 +128,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         allocate: what is compared over tensors when one ratio is given for all: what their weights are worth by
             ``"parameters"``, ``"bytes"``, ``"flops"`` or measured ``"ms"``; None, as ``"auto"``, takes flops for
             gathered groups and parameters for the rest.
+        gates: thresholds that the result is judged by, such as ``{"max_drop": 0.5, "max_size": "2MB"}``; they win over
+            those of the recipe; None leaves it to that. The files are written whatever becomes of them.
         progress: is told what happens.
 
     Raises:
@@ -144,6 +151,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
             learning_rate=learning_rate,
             precision=precision,
             round_to=round_to,
+            gates=gates,
         )
     )
     source = Path(model)
@@ -206,7 +214,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     document = build_report(measured)
     page = write_report(document, folder)
     checkpoint.remove()
-    return CompressResult(target, document, page)
+    return CompressResult(target, document, page, tuple(judge(document, request.gates)))
 
 
 def _tell(progress: Progress, *texts: str) -> list[str]:

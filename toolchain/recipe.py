@@ -20,11 +20,12 @@
     [quant_schedule]               # of plan.QuantSchedule
     [calibration]                  # of plan.CalibrationOptions
     [export]                       # of plan.ExportOptions
+    [gates]                        # of gates.limits.Gates: max_drop = 0.5, max_size = "2MB"
 """
 
 import os
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -40,6 +41,7 @@ from toolchain.amounts import (
     parse_quant,
 )
 from toolchain.errors import RecipeError
+from toolchain.gates.limits import Gates, read_gates
 from toolchain.options import Toml, check_keys, kind_of, lay_over, located, read_options, wrong_type
 from toolchain.plan import (
     Allocate,
@@ -79,6 +81,8 @@ class Request:
         learning_rate: of Adam, at its peak; None leaves it to the recipe.
         precision: in which training multiplies; None leaves it to the recipe.
         round_to: what numbers of channels are kept in multiples of; None leaves it to the recipe and the structure.
+        gates: thresholds that the result is judged by, with the keys of a recipe's ``[gates]``, over which they win;
+            None leaves it to the recipe.
     """
 
     prune: str | float | None = None
@@ -94,6 +98,7 @@ class Request:
     learning_rate: float | None = None
     precision: Precision | None = None
     round_to: int | None = None
+    gates: Gates | Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,7 @@ class Recipe:
     quant_schedule: QuantSchedule = field(default_factory=QuantSchedule)
     calibration: CalibrationOptions = field(default_factory=CalibrationOptions)
     export: ExportOptions = field(default_factory=ExportOptions)
+    gates: Gates = field(default_factory=Gates)
 
 
 def read_request(request: Request) -> Recipe:
@@ -157,6 +163,9 @@ def read_request(request: Request) -> Recipe:
     recipe = replace(recipe, prune_schedule=lay_over(recipe.prune_schedule, {"allocate": request.allocate}))
     if request.round_to is not None:
         recipe = replace(recipe, structure=round_channels(recipe.structure, request.round_to))
+    if request.gates is not None:
+        gates = request.gates if isinstance(request.gates, Gates) else read_gates(request.gates, "gates")
+        recipe = replace(recipe, gates=gates.over(recipe.gates))
     _check_asks(recipe)
     return recipe
 
@@ -194,7 +203,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _recipe(table: Toml, where: str) -> Recipe:
-    sections = ("tensor", "train", "prune_schedule", "quant_schedule", "calibration", "export")
+    sections = ("tensor", "train", "prune_schedule", "quant_schedule", "calibration", "export", "gates")
     check_keys(table, (*TOP_KEYS, *sections), where)
     train = read_options(TrainOptions, table, "train", where, TRAIN_KEYS)
     epochs, budget_s = _training_time(table.get("epochs"), table.get("budget"), where)
@@ -208,7 +217,14 @@ def _recipe(table: Toml, where: str) -> Recipe:
         quant_schedule=read_options(QuantSchedule, table, "quant_schedule", where),
         calibration=read_options(CalibrationOptions, table, "calibration", where),
         export=read_options(ExportOptions, table, "export", where),
+        gates=_gates(table.get("gates", {}), where),
     )
+
+
+def _gates(table: object, where: str) -> Gates:
+    if not isinstance(table, dict):
+        raise RecipeError(f"{where}: gates must be written as a [gates] table, got {kind_of(table)}")
+    return read_gates(table, f"{where}: [gates]")
 
 
 def _exclusions(patterns: object, where: str) -> Iterable[TensorRule]:

@@ -11,7 +11,9 @@ from toolchain.amounts import parse_duration, parse_prune, parse_quant
 from toolchain.augmentation import parse_augment
 from toolchain.commands.callbacks import numbers, understood_by
 from toolchain.commands.reported import reported
-from toolchain.commands.summary import summarise
+from toolchain.commands.summary import conclude, summarise
+from toolchain.commands.thresholds import with_gates
+from toolchain.gates.limits import LIMITS, Gates
 from toolchain.structures import parse_structure
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ SECTIONS = {
     "Data": ("data", "evaluation", "scale", "mean", "std", "layout"),
     "Training": ("epochs", "budget", "augment", "learning_rate", "precision", "device", "seed", "resume"),
     "Output": ("output", "report", "quiet", "verbose"),
+    "Gates (exit code 1 if one is missed)": tuple(LIMITS),
 }
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -115,6 +118,7 @@ class _ModelCommand(click.Command):
 @click.option("--report", type=click.Path(path_type=Path), help="Folder of the report. [default: OUTPUT-report]")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Print every interim figure, and tracebacks of errors.")
+@with_gates
 def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     model: Path,
     prune: str | None,
@@ -141,6 +145,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     report: Path | None,
     quiet: bool,
     verbose: bool,
+    gates: Gates,
 ) -> None:
     """Compress MODEL."""
     if prune is None and structure is None and quant is None and recipe is None:
@@ -175,10 +180,12 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
                 learning_rate=learning_rate,
                 precision=precision,
                 allocate=allocate,
+                gates=gates,
                 progress=progress,
             )
         if not quiet:
             summarise(result)
+        conclude(result, quiet)
 
 
 def _preprocessing(
