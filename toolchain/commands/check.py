@@ -64,11 +64,12 @@ def check(report: Path, gates: Gates, device: str | None, model: Path | None, re
 
 def _read(path: Path, model: Path | None) -> Mapping[str, Any]:
     """Return the report in a file or a folder, once it is that of ``model``."""
-    from toolchain.measure.report import sha256
     from toolchain.measure.schema import read_report
 
     report = read_report(path / REPORT_NAME if path.is_dir() else path)
     if model is not None:
+        from toolchain.measure.report import sha256
+
         try:
             found = sha256(model)
         except OSError as error:
