@@ -185,7 +185,8 @@ def _levels(centres: np.ndarray, low: float, high: float) -> tuple[np.ndarray, f
     """Return the level of every centre, and the scale and zero point of the grid."""
     grid = make_grid(low, high)
     scale = grid.scale.item()
-    return np.clip(np.round(centres / scale) + grid.zero_point, 0, LEVELS - 1), scale, grid.zero_point
+    zero_point = int(grid.zero_point)
+    return np.clip(np.round(centres / scale) + zero_point, 0, LEVELS - 1), scale, zero_point
 
 
 def _squared_error(centres: np.ndarray, counts: np.ndarray, low: float, high: float) -> float:

@@ -1,6 +1,8 @@
 """Tensor formats: which values a tensor may take, as a mask, a grid, or both."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import torch
@@ -11,27 +13,35 @@ from torch import Tensor
 class Grid:
     """The values ``scale * (level - zero_point)``.
 
-    Levels are sorted integers, so that any grid of up to 8 bits is executed exactly by an 8-bit integer kernel.
-    A grid need not contain zero: zeros of a pruned tensor come from its mask.
+    Levels are sorted integers, so that any grid whose levels less their zero point fit 8 bits is executed exactly by an
+    8-bit integer kernel. A grid need not contain zero: zeros of a pruned tensor come from its mask.
 
     Attributes:
         levels: sorted distinct integers, for example ``(-2, -1, 1, 2)``.
-        scale: float32, positive; shape ``[]`` for one scale per tensor, ``[C]`` for one per index of ``axis``.
-        zero_point: the level that stands for 0.0; other than 0 only for activations.
+        scale: float32, positive; shape ``[]`` for one scale per tensor, ``[C]`` for one per index of ``axis``,
+            ``[C, blocks]`` for one per block of what lies at an index of ``axis``.
+        zero_point: the level that stands for 0.0: one for all, or an int32 tensor of the shape of ``scale``.
         axis: the dimension of the tensor that ``scale`` runs along; None when ``scale`` is a scalar.
+        block_size: how many values, in the order of the other dimensions, share a scale; the last block of an index may
+            be shorter. 0 where there are no blocks.
     """
 
     levels: tuple[int, ...]
     scale: Tensor
-    zero_point: int = 0
+    zero_point: int | Tensor = 0
     axis: int | None = None
+    block_size: int = 0
 
     def __post_init__(self) -> None:
         """Check the invariants above."""
         if not self.levels or list(self.levels) != sorted(set(self.levels)):
             raise ValueError(f"levels must be sorted and distinct, got {self.levels}")
-        if self.scale.ndim != (0 if self.axis is None else 1):
-            raise ValueError(f"scale has shape {tuple(self.scale.shape)}, which does not fit axis={self.axis}")
+        if self.scale.ndim != (0 if self.axis is None else 2 if self.block_size else 1):
+            shape, block = tuple(self.scale.shape), self.block_size
+            raise ValueError(f"scale has shape {shape}, which does not fit axis={self.axis}, block_size={block}")
+        if isinstance(self.zero_point, Tensor) and self.zero_point.shape != self.scale.shape:
+            zeros, scales = tuple(self.zero_point.shape), tuple(self.scale.shape)
+            raise ValueError(f"zero points have shape {zeros}, scales {scales}")
         if not bool((self.scale > 0).all()):
             raise ValueError("scales must be positive")
 
@@ -40,27 +50,48 @@ class Grid:
         """Bits that one level index needs."""
         return max(1, (len(self.levels) - 1).bit_length())
 
-    def broadcast_scale(self, ndim: int) -> Tensor:
-        """Return the scale shaped so that it broadcasts over a tensor of rank ``ndim``."""
+    @property
+    def contiguous(self) -> bool:
+        """Whether the levels are all integers from the first to the last."""
+        return len(self.levels) == self.levels[-1] - self.levels[0] + 1
+
+    def broadcast_scale(self, shape: Sequence[int]) -> Tensor:
+        """Return the scale shaped so that it broadcasts over a tensor of ``shape``."""
+        return self._spread(self.scale, shape)
+
+    def broadcast_zero(self, shape: Sequence[int]) -> int | Tensor:
+        """Return the zero point so that it broadcasts over a tensor of ``shape``."""
+        return self._spread(self.zero_point, shape) if isinstance(self.zero_point, Tensor) else self.zero_point
+
+    def _spread(self, values: Tensor, shape: Sequence[int]) -> Tensor:
         if self.axis is None:
-            return self.scale
-        shape = [1] * ndim
-        shape[self.axis] = -1
-        return self.scale.reshape(shape)
+            return values
+        if not self.block_size:
+            return values.reshape([-1 if axis == self.axis else 1 for axis in range(len(shape))])
+        others = [size for axis, size in enumerate(shape) if axis != self.axis % len(shape)]
+        rows = values.repeat_interleave(self.block_size, 1)[:, : prod(others)]
+        return rows.reshape(-1, *others).movedim(0, self.axis)
 
     def quantize(self, values: Tensor) -> Tensor:
         """Return the nearest level of every value: int32, the shape of ``values``."""
-        position = values / self.broadcast_scale(values.ndim) + self.zero_point
-        low, high = self.levels[0], self.levels[-1]
-        if len(self.levels) == high - low + 1:  # contiguous levels: rounding, half to even as QuantizeLinear does
-            return position.round().clamp(low, high).to(torch.int32)
+        position, zero = values / self.broadcast_scale(values.shape), self.broadcast_zero(values.shape)
+        if self.contiguous:  # rounding, half to even and before the zero point is added, as QuantizeLinear does
+            return (position.round() + zero).clamp(self.levels[0], self.levels[-1]).to(torch.int32)
         levels = torch.tensor(self.levels, dtype=position.dtype, device=position.device)
-        index = torch.bucketize(position, (levels[1:] + levels[:-1]) / 2)
+        index = torch.bucketize(position + zero, (levels[1:] + levels[:-1]) / 2)
         return levels[index].to(torch.int32)
 
     def dequantize(self, levels: Tensor) -> Tensor:
         """Return the float32 values that integer ``levels`` stand for."""
-        return (levels - self.zero_point).to(torch.float32) * self.broadcast_scale(levels.ndim)
+        shape = levels.shape
+        return (levels - self.broadcast_zero(shape)).to(torch.float32) * self.broadcast_scale(shape)
+
+    def to(self, device: torch.device) -> "Grid":
+        """Return the same grid with its tensors on ``device``."""
+        zero = self.zero_point
+        return replace(
+            self, scale=self.scale.to(device), zero_point=zero.to(device) if isinstance(zero, Tensor) else zero
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +118,8 @@ class TensorFormat:
         """Return everything as a checkpoint holds it: tensors and JSON values."""
         grid = None
         if self.grid is not None:
-            grid = {"levels": list(self.grid.levels), "scale": self.grid.scale}
-            grid |= {"zero_point": self.grid.zero_point, "axis": self.grid.axis}
+            grid = {"levels": list(self.grid.levels), "scale": self.grid.scale, "axis": self.grid.axis}
+            grid |= {"zero_point": self.grid.zero_point, "block_size": self.grid.block_size}
         return {"mask": self.mask, "grid": grid}
 
     @classmethod
@@ -96,12 +127,10 @@ class TensorFormat:
         """Return the format that ``state`` was made of."""
         grid = state["grid"]
         if grid is not None:
-            grid = Grid(tuple(grid["levels"]), grid["scale"], grid["zero_point"], grid["axis"])
+            grid = Grid(**{**grid, "levels": tuple(grid["levels"])})
         return cls(state["mask"], grid)
 
     def to(self, device: torch.device) -> "TensorFormat":
         """Return the same format with its tensors on ``device``."""
-        grid = self.grid
-        if grid is not None:
-            grid = Grid(grid.levels, grid.scale.to(device), grid.zero_point, grid.axis)
+        grid = None if self.grid is None else self.grid.to(device)
         return TensorFormat(None if self.mask is None else self.mask.to(device), grid)

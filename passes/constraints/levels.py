@@ -7,34 +7,45 @@ import torch
 from torch import Tensor
 
 from passes.base import Constraint, Formats, Tensors
+from passes.constraints.segments import Segments, gather
 from toolchain.formats import Grid, TensorFormat
 
 ITERATIONS = 12  # alternations of scale and levels; the error hardly changes after eight
 
-# Searched for the scale that the alternation starts from, as fractions of the largest value in the channel.
-STARTS = (0.25, 0.35, 0.5, 0.65, 0.8, 1.0)
+# Searched for the scale that the alternation starts from, as fractions of the range of a segment.
+STARTS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
-# Starts are compared on a sample of large tensors: so many values in all, or so many per channel.
-ENOUGH = 32768
-ENOUGH_PER_CHANNEL = 256
+CHUNK = 1 << 22  # values that are sorted at a time
 
 TINIEST = 1e-30  # scales are positive, also of a channel of zeros
+
+BINARY, TERNARY = (-1, 1), (-1, 0, 1)
 
 
 @dataclass(frozen=True)
 class LevelTarget:
-    """The levels that kept weights may take, and the dimension with a scale per index (None: one scale in all)."""
+    """The grids that a tensor may lie on.
+
+    Attributes:
+        levels: that kept weights may take.
+        axis: the dimension with a scale per index; None for one scale in all.
+        block_size: how many weights at an index of ``axis`` share a scale; 0 for all of them.
+        shifted: whether any of the levels may stand for zero, else 0 does.
+    """
 
     levels: tuple[int, ...]
     axis: int | None
+    block_size: int = 0
+    shifted: bool = False
 
 
 @dataclass(frozen=True)
 class Levels(Constraint):
-    """The set ``scale * level`` on the support that is fixed already.
+    """The set ``scale * (level - zero_point)`` on the support that is fixed already.
 
     The projection alternates ``level = nearest(v / scale)`` and ``scale = <v, level> / <level, level>`` (least squares)
-    from several starts (arXiv 1903.09769, section 4). For binary levels the first step is exact: scale = mean |v|.
+    from several starts (arXiv 1903.09769, section 4). Binary levels need no alternation: scale = mean |v|. Nor do
+    ternary ones: of the i largest |v|, those that maximise (their sum)^2 / i are kept, at their mean.
     """
 
     targets: Mapping[str, LevelTarget]
@@ -44,80 +55,103 @@ class Levels(Constraint):
         formats = {}
         for name, target in self.targets.items():
             mask = fixed[name].mask if name in fixed else None
-            scale = fit_scale(weights[name].detach(), mask, target)
-            formats[name] = TensorFormat(mask, Grid(target.levels, scale, 0, target.axis))
+            formats[name] = TensorFormat(mask, fit_grid(weights[name].detach(), mask, target))
         return formats
 
 
-def fit_scale(weight: Tensor, mask: Tensor | None, target: LevelTarget) -> Tensor:
-    """Return the least-squares scale of ``weight`` on ``target``: float32 ``[]`` or ``[C]``.
+def fit_grid(weight: Tensor, mask: Tensor | None, target: LevelTarget) -> Grid:
+    """Return the least-squares grid of what ``mask`` keeps of ``weight``.
 
-    It is exact in float16, so that a file can hold it in 16 bits, unless it is outside of float16's normal range.
-    Channels that keep nothing get the mean scale of the others; it is never used.
+    Scales are exact in float16, so that a file can hold them in 16 bits, unless they are outside of float16's normal
+    range. Channels that keep nothing get the mean scale of the others; it is never used.
     """
-    values, lengths = _by_channel(weight, mask, target.axis)
-    if target.levels == (-1, 1):
-        best = _sums(values.abs(), lengths) / lengths.clamp_min(1)
+    segments = gather(weight, mask, target.axis, target.block_size)
+    zero: Tensor | None = None
+    if target.levels == BINARY:
+        scale = segments.sums(segments.values.abs()) / segments.lengths.clamp_min(1)
+    elif target.levels == TERNARY:
+        scale = _ternary_scale(segments)
     else:
-        levels = torch.tensor(target.levels, dtype=values.dtype, device=values.device)
-        best, _ = _alternate(values, lengths, levels, _best_start(*_thinned(values, lengths), levels))
-    alive = lengths > 0
+        levels = torch.tensor(target.levels, dtype=weight.dtype, device=weight.device)
+        start, zero = _best_start(segments.thinned(), levels, target.shifted)
+        scale, _ = _alternate(segments, levels, start, zero)
+    alive = segments.lengths > 0
     if bool(alive.any()) and not bool(alive.all()):
-        best = torch.where(alive, best, best[alive].mean())
-    best = best.clamp_min(TINIEST)
-    half = best.to(torch.float16).to(torch.float32)
+        scale = torch.where(alive, scale, scale[alive].mean())
+    scale = storable(scale.clamp_min(TINIEST)).reshape(segments.shape)
+    zeros: int | Tensor = 0 if zero is None else zero.to(torch.int32).reshape(segments.shape)
+    return Grid(target.levels, scale, zeros, target.axis, target.block_size)
+
+
+def storable(scale: Tensor) -> Tensor:
+    """Return positive scales rounded to float16 where that holds them to its full precision, as float32."""
+    half = scale.to(torch.float16).to(torch.float32)
     normal = (half >= torch.finfo(torch.float16).tiny) & torch.isfinite(half)
-    exact = torch.where(normal, half, best)
-    return exact if target.axis is not None else exact[0]
+    return torch.where(normal, half, scale)
 
 
-def _best_start(values: Tensor, lengths: Tensor, levels: Tensor) -> Tensor:
-    """Return per channel the scale ``[C]`` that alternation reaches with the least error from any start."""
-    top = levels.abs().max()
-    largest = torch.segment_reduce(values.abs(), "max", lengths=lengths, initial=0.0).clamp_min(TINIEST)
-    best, least = largest / top, torch.full_like(largest, float("inf"))
-    for start in STARTS:
-        scale, error = _alternate(values, lengths, levels, largest * start / top)
-        better = error < least
-        best, least = torch.where(better, scale, best), torch.where(better, error, least)
-    return best
+def _ternary_scale(segments: Segments) -> Tensor:
+    """Return per segment ``[S]`` the a of the nearest values of {-a, 0, a}."""
+    return torch.cat([_ternary_scale_of(part) for part in segments.parts(CHUNK)])
 
 
-def _thinned(values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Return every n-th value, and how many each channel has of them: enough to choose a start by."""
-    step = max(1, values.numel() // max(ENOUGH, ENOUGH_PER_CHANNEL * len(lengths)))
-    channel = torch.arange(len(lengths), device=values.device).repeat_interleave(lengths)[::step]
-    return values[::step].contiguous(), torch.bincount(channel, minlength=len(lengths))
+def _ternary_scale_of(segments: Segments) -> Tensor:
+    values, lengths = segments.values.abs(), segments.lengths
+    owner = torch.arange(len(lengths), device=values.device).repeat_interleave(lengths)
+    order = values.argsort(descending=True)
+    order = order[owner[order].argsort(stable=True)]  # by segment, the largest first
+    starts = lengths.cumsum(0) - lengths
+    total = torch.cat([values.new_zeros(1, dtype=torch.float64), values[order].double().cumsum(0)])
+    kept = total[1:] - total[starts][owner]
+    count = torch.arange(1, len(values) + 1, device=values.device) - starts[owner]
+    worth = kept.square() / count
+    best = torch.segment_reduce(worth, "max", lengths=lengths, initial=0.0)
+    chosen = torch.where(worth == best[owner], kept / count, 0.0)
+    return torch.segment_reduce(chosen, "max", lengths=lengths, initial=0.0).to(values.dtype)
 
 
-def _by_channel(weight: Tensor, mask: Tensor | None, axis: int | None) -> tuple[Tensor, Tensor]:
-    """Return the kept values ``[K]``, sorted by channel, and how many each channel has ``[C]``."""
-    rows = weight.movedim(axis, 0).flatten(1) if axis is not None else weight.reshape(1, -1)
-    if mask is None:
-        return rows.reshape(-1), torch.full((rows.shape[0],), rows.shape[1], device=rows.device)
-    kept = mask.movedim(axis, 0).flatten(1) if axis is not None else mask.reshape(1, -1)
-    return rows[kept], kept.sum(1)
+def _best_start(segments: Segments, levels: Tensor, shifted: bool) -> tuple[Tensor, Tensor | None]:
+    """Return per segment ``[S]`` the scale, and the zero point, that alternation reaches with the least error."""
+    low = torch.segment_reduce(segments.values, "min", lengths=segments.lengths, initial=0.0).clamp_max(0)
+    high = torch.segment_reduce(segments.values, "max", lengths=segments.lengths, initial=0.0).clamp_min(0)
+    if shifted:
+        full = ((high - low) / (levels[-1] - levels[0])).clamp_min(TINIEST)
+        middle = levels[0] - (low / full).round()
+        zeros: list[Tensor | None] = [(middle + step).clamp(levels[0], levels[-1]) for step in (0, -1, 1)]
+    else:
+        full, zeros = (torch.maximum(-low, high) / levels.abs().max()).clamp_min(TINIEST), [None]
+    best, zero, least = full, zeros[0], torch.full_like(full, float("inf"))
+    for tried in zeros:
+        for start in STARTS:
+            scale, error = _alternate(segments, levels, full * start, tried)
+            better = error < least
+            best, least = torch.where(better, scale, best), torch.where(better, error, least)
+            if zero is not None and tried is not None:
+                zero = torch.where(better, tried, zero)
+    return best, zero
 
 
-def _alternate(values: Tensor, lengths: Tensor, levels: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the scale ``[C]`` after alternating least squares from ``scale``, and its squared error ``[C]``."""
+def _alternate(segments: Segments, levels: Tensor, scale: Tensor, zero: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the scale ``[S]`` after alternating least squares from ``scale``, and its squared error ``[S]``."""
+    values = segments.values
     middles = (levels[1:] + levels[:-1]) / 2
+    shift = None if zero is None else segments.spread(zero)
     code = torch.zeros_like(values)
     for _ in range(ITERATIONS):
-        code = levels[torch.bucketize(values / scale.repeat_interleave(lengths), middles)]
-        norm, product = _sums(code.square(), lengths), _sums(values * code, lengths)
+        position = values / segments.spread(scale)
+        if shift is None:
+            code = levels[torch.bucketize(position, middles)]
+        else:
+            code = levels[torch.bucketize(position.add_(shift), middles)].sub_(shift)
+        norm, product = segments.sums(code.square()), segments.sums(values * code)
         previous, scale = scale, torch.where((norm > 0) & (product > 0), product / norm.clamp_min(1), scale)
         if torch.equal(previous, scale):
             break
-    return scale, _sums((values - scale.repeat_interleave(lengths) * code).square(), lengths)
-
-
-def _sums(values: Tensor, lengths: Tensor) -> Tensor:
-    return torch.segment_reduce(values, "sum", lengths=lengths, initial=0.0)
+    return scale, segments.sums((values - segments.spread(scale) * code).square())
 
 
 def levels_for(bits: int, pruned: bool) -> tuple[int, ...]:
-    """Return the integer levels of a uniform grid of ``bits`` bits.
+    """Return the integer levels of a symmetric uniform grid of ``bits`` bits.
 
     A pruned tensor has its zeros in the mask, so that up to 4 bits no code is spent on zero: +-1 .. +-2^(bits-1), as in
     ADMM-NN. A dense tensor of 2 bits takes +-1, +-3 (equal steps, no zero); from 3 bits on, the symmetric integers.
@@ -129,3 +163,14 @@ def levels_for(bits: int, pruned: bool) -> tuple[int, ...]:
         return (-3, -1, 1, 3)
     largest = 2 ** (bits - 1) - 1
     return tuple(range(-largest, largest + 1))
+
+
+def powers_for(bits: int, pruned: bool) -> tuple[int, ...]:
+    """Return the levels of a power-of-two grid of 2 to 4 bits: +-1, +-2, +-4, ..., at most +-64, which int8 holds.
+
+    From 3 bits on a dense tensor has 0 among them; a pruned one has its zeros in the mask.
+    """
+    count = 2 ** (bits - 1) - (bits > 2 and not pruned)
+    powers = [2**power for power in range(min(count, 7))]
+    middle = [] if pruned or bits == 2 else [0]
+    return (*(-power for power in reversed(powers)), *middle, *powers)

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passes.constraints.levels import Levels, LevelTarget, fit_scale, levels_for
+from passes.constraints.levels import Levels, LevelTarget, fit_grid, levels_for, powers_for
+from passes.constraints.segments import gather
 from toolchain.formats import TensorFormat
 
 LEVELS = st.sampled_from([(-1, 1), (-1, 0, 1), (-2, -1, 1, 2), (-3, -1, 1, 3), tuple(range(-7, 8))])
@@ -38,7 +39,7 @@ def test_scales_are_exact_in_float16(levels, seed):
 
 def test_the_binary_scale_is_the_mean_magnitude():
     weight = torch.tensor([[0.5, -1.5, 1.0, -1.0]])
-    assert float(fit_scale(weight, None, LevelTarget((-1, 1), None))) == 1.0
+    assert float(fit_grid(weight, None, LevelTarget((-1, 1), None)).scale) == 1.0
 
 
 @pytest.mark.parametrize("levels", [(-1, 0, 1), (-2, -1, 1, 2), (-3, -1, 1, 3)])
@@ -102,3 +103,48 @@ def test_a_sample_of_a_large_tensor_finds_as_good_a_start():
     fmt = project(weight, LevelTarget((-3, -1, 1, 3), 0))
     error = float((fmt.project(weight) - weight).square().mean())
     assert error == pytest.approx(0.1188, abs=0.003)  # of the best uniform 4-level quantizer of a Gaussian (Max 1960)
+
+
+TARGETS = [
+    LevelTarget(tuple(range(4)), None, shifted=True),
+    LevelTarget(tuple(range(8)), 0, shifted=True),
+    LevelTarget((-3, -1, 1, 3), 0, block_size=8),
+    LevelTarget((-1, 0, 1), 1, block_size=5),
+    LevelTarget((-1, 1), 0, block_size=8),
+    LevelTarget((-4, -2, -1, 0, 1, 2, 4), None),
+    LevelTarget(tuple(range(-31, 32)), 0),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+@pytest.mark.parametrize("pruned", [False, True])
+def test_scales_and_zero_points_are_as_good_as_those_of_a_fine_search(target, pruned):
+    generator = torch.Generator().manual_seed(4)
+    weight = torch.randn(3, 21, generator=generator) + 0.4
+    mask = torch.rand(3, 21, generator=generator) < 0.6 if pruned else None
+    fmt = project(weight, target, mask)
+    kept = torch.ones_like(weight, dtype=torch.bool) if mask is None else mask
+    error = ((fmt.project(weight) - weight).square() * kept).sum()
+    best = 0.0
+    segments = gather(weight, mask, target.axis, target.block_size)
+    for part in segments.values.split(segments.lengths.tolist()):
+        zeros = torch.arange(len(target.levels)) if target.shifted else torch.zeros(1)
+        points = torch.tensor(target.levels)[None] - zeros[:, None]
+        candidates = torch.linspace(0.005, 4.0, 3000)[:, None, None] * points
+        errors = (part[:, None, None, None] - candidates).square().amin(-1).sum(0)
+        best += float(errors.min()) if len(part) else 0.0
+    assert float(error) <= best * 1.05 + 1e-6
+
+
+def test_a_pruned_tensor_stays_pruned_on_grids_with_shifted_zeros():
+    weight, mask = torch.randn(4, 8) + 1, torch.rand(4, 8) < 0.3
+    fmt = project(weight, LevelTarget(tuple(range(4)), 0, shifted=True), mask)
+    assert not bool(fmt.project(weight)[~mask].any())
+
+
+def test_powers_of_two_fit_their_bits_and_int8():
+    assert powers_for(2, pruned=False) == (-2, -1, 1, 2)
+    assert powers_for(3, pruned=False) == (-4, -2, -1, 0, 1, 2, 4)
+    assert powers_for(3, pruned=True) == (-8, -4, -2, -1, 1, 2, 4, 8)
+    assert powers_for(4, pruned=False)[-1] == 64
+    assert all(len(powers_for(bits, pruned)) <= 2**bits for bits in (2, 3, 4) for pruned in (False, True))

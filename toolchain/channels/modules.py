@@ -1,6 +1,7 @@
 """Modules without channels: what was trained is kept, cut as the graph is."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -81,8 +82,15 @@ def _cut(tensor: Tensor, name: str, kept: Mapping[Axis, np.ndarray]) -> Tensor:
 
 
 def _cut_grid(grid: Grid, name: str, kept: Mapping[Axis, np.ndarray]) -> Grid:
-    """Return the grid for what is left of a tensor; one scale for all of it stays."""
+    """Return the grid for what is left of a tensor; one scale for all of it stays.
+
+    Raises:
+        ValueError: values leave the blocks that share a scale.
+    """
+    if grid.block_size and any(tensor == name and axis != grid.axis for tensor, axis in kept):
+        raise ValueError(f"{name!r} has a scale per block of {grid.block_size} values, some of which are to go")
     if grid.axis is None or (name, grid.axis) not in kept:
         return grid
     places = torch.from_numpy(np.flatnonzero(kept[name, grid.axis])).to(grid.scale.device)
-    return Grid(grid.levels, grid.scale[places], grid.zero_point, grid.axis)
+    zero = grid.zero_point
+    return replace(grid, scale=grid.scale[places], zero_point=zero[places] if isinstance(zero, Tensor) else zero)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from toolchain.export.affine import store_affine
 from toolchain.export.builder import Builder
 from toolchain.export.draft import Draft, add_scale
 from toolchain.export.encodings import Content, encode_smallest
@@ -20,9 +21,12 @@ def _store_float(draft: Draft, name: str) -> None:
     """Store weight ``name`` by the fewest bytes that decode to its float32 values."""
     grid = weight_grid(draft.module, name)
     on_grid = None
-    if grid is not None:
+    if grid is not None and isinstance(grid.zero_point, int) and not grid.block_size:
         levels = weight_levels(draft.module, name)
-        on_grid = levels, grid.broadcast_scale(levels.ndim).detach().cpu().numpy()
+        on_grid = levels, grid.broadcast_scale(levels.shape).detach().cpu().numpy()
+    elif grid is not None:
+        store_affine(draft, name, grid)
+        return
     store_values(draft, name, weight_array(draft.module, name), on_grid, "float")
 
 

@@ -10,11 +10,11 @@ from onnx import TensorProto, numpy_helper
 
 from toolchain.errors import ExportError
 from toolchain.export.activations import activation_grid, add_scale_and_zero
+from toolchain.export.affine import encode_levels
 from toolchain.export.builder import Builder
 from toolchain.export.draft import Draft, add_scale
-from toolchain.export.encodings import Content, encode_smallest
 from toolchain.export.objections import common_objection
-from toolchain.export.weights import weight_array, weight_grid, weight_levels, weight_scale
+from toolchain.export.weights import weight_array, weight_grid, weight_levels, weight_scale, weight_zero
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node
 
@@ -29,6 +29,8 @@ def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> s
     reason = common_objection(graph, node, weight_format)
     if reason:
         return reason
+    if weight_format is not None and weight_format.grid is not None and weight_format.grid.block_size:
+        return "its scales run along blocks of its inputs, which no 8-bit kernel knows"
     if len(node.inputs) > 2 and node.inputs[2] and len(graph.consumers()[node.inputs[2]]) > 1:
         return "its bias is shared with other nodes"
     return ""
@@ -41,7 +43,10 @@ def _store_weight(draft: Draft, name: str, levels: np.ndarray, needs_zero_point:
         raise ExportError(f"weight {name!r} is on no grid, so it has no int8 levels")
     child = draft.builder.fork()
     value = child.fresh()
-    encoding = encode_smallest(child, Content(levels), value, draft.graph.opset)
+    zero = weight_zero(draft.module, name)
+    if zero is not None and grid.axis is not None:
+        zero = zero.reshape([-1 if axis == grid.axis else 1 for axis in range(levels.ndim)])
+    encoding = encode_levels(child, levels, zero, value, draft.graph.opset)
     steps = _bounded_scale(draft, name, levels)
     inputs = [value, add_scale(child, steps)]
     if needs_zero_point:

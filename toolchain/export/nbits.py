@@ -19,6 +19,8 @@ from toolchain.graph import Graph, Node
 # Larger blocks are faster and need fewer scales; a smaller one is taken where padding K to it would waste a twentieth.
 _BLOCK_SIZES = (128, 64, 32, 16)
 
+OPERATOR_BLOCK_SIZES = (16, 32, 64, 128, 256)
+
 
 def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> str:
     """Return why a node cannot run as MatMulNBits; empty when it can."""
@@ -30,8 +32,11 @@ def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> s
     shape = graph.initializers[node.inputs[1]].shape
     if len(shape) != 2:
         return f"its weight has {len(shape)} dimensions, not 2"
-    if weight_format.grid.axis not in (None, _output_axis(node)):
+    grid = weight_format.grid
+    if grid.axis not in (None, _output_axis(node)):
         return "its scales do not run along the output channels"
+    if grid.block_size and grid.block_size not in OPERATOR_BLOCK_SIZES:
+        return f"it has no blocks of {grid.block_size} values, only of {', '.join(map(str, OPERATOR_BLOCK_SIZES))}"
     return ""
 
 
@@ -56,7 +61,8 @@ def lower_nbits(draft: Draft, node: Node) -> None:
     levels = weight_levels(draft.module, weight)
     levels = levels if _output_axis(node) == 0 else levels.T  # [N, K]
     rows, k = levels.shape
-    bits, block = bits_for(levels), block_size(k)
+    grid = draft.module.formats[weight].grid
+    bits, block = bits_for(levels), grid.block_size if grid is not None and grid.block_size else block_size(k)
     blocks = -(-k // block)
     if weight not in draft.stored:
         child = draft.builder.fork()
@@ -65,8 +71,8 @@ def lower_nbits(draft: Draft, node: Node) -> None:
         )
         draft.adopt(weight, encoding, "nbits", child)
     scale = weight_scale(draft.module, weight)
-    steps = add_scale(draft.builder, scale.reshape(-1, 1))
-    if blocks > 1 or scale.size < rows:
+    steps = add_scale(draft.builder, scale.reshape(len(scale) if scale.ndim else 1, -1))
+    if scale.size < rows * blocks:
         steps = draft.builder.node("Expand", [steps, draft.builder.ints([rows, blocks])])
     proto = draft.edit(node)
     inputs = [node.inputs[0], weight, steps]

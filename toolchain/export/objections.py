@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from toolchain.export.weights import fits_int8
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node
 from toolchain.graph.weights import output_axis
@@ -11,6 +12,8 @@ def common_objection(graph: Graph, node: Node, weight_format: TensorFormat | Non
     """Return why a Conv, Gemm or MatMul cannot run with an integer weight; empty when it can."""
     if weight_format is None or weight_format.grid is None:
         return "its weight is on no grid"
+    if not fits_int8(weight_format.grid):
+        return "its levels less their zero points need more than 8 bits"
     return operand_objection(graph, node)
 
 

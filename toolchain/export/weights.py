@@ -21,22 +21,24 @@ def weight_grid(module: OnnxModule, name: str) -> Grid | None:
 
 
 def weight_levels(module: OnnxModule, name: str) -> np.ndarray:
-    """Return the int8 levels of a weight on a grid, 0 where it is masked out; ``level * scale`` is the weight.
+    """Return the levels of a weight less their zero points, 0 where it is masked out; times the scale it is the weight.
+
+    They are int8, or int16 where that does not hold them: 8-bit levels whose zero point is not in their middle.
 
     Raises:
-        ExportError: the weight has left its format, or a level does not fit 8 bits.
+        ExportError: the weight is on no grid, or has left its format.
     """
     weight_format = module.formats[name]
     grid = weight_format.grid
-    if grid is None or grid.zero_point:
-        raise ExportError(f"weight {name!r} has no grid whose zero is level 0, so it has no integer levels")
-    if grid.levels[0] < -127 or grid.levels[-1] > 127:
-        raise ExportError(f"weight {name!r} has levels {grid.levels[0]} to {grid.levels[-1]}, int8 holds -127 to 127")
+    if grid is None:
+        raise ExportError(f"weight {name!r} has no grid, so it has no integer levels")
     weight = module.tensor(name).detach()
-    levels = grid.quantize(weight).to(torch.int8)
+    levels = (grid.quantize(weight) - grid.broadcast_zero(weight.shape)).to(torch.int16)
     if weight_format.mask is not None:
         levels = torch.where(weight_format.mask.to(levels.device), levels, torch.zeros_like(levels))
-    wrong = int((grid.dequantize(levels) != weight).sum())
+    if fits_int8(grid):
+        levels = levels.to(torch.int8)
+    wrong = int((levels.to(torch.float32) * grid.broadcast_scale(weight.shape) != weight).sum())
     if wrong:
         raise ExportError(
             f"weight {name!r} has {wrong:,} of {weight.numel():,} values off its format",
@@ -46,8 +48,23 @@ def weight_levels(module: OnnxModule, name: str) -> np.ndarray:
     return array
 
 
+def fits_int8(grid: Grid) -> bool:
+    """Return whether -127 to 127 holds every level less its zero point."""
+    zero = torch.as_tensor(grid.zero_point)
+    return bool((grid.levels[0] - zero >= -127).all()) and bool((grid.levels[-1] - zero <= 127).all())
+
+
+def weight_zero(module: OnnxModule, name: str) -> np.ndarray | None:
+    """Return the uint8 zero points of a weight's grid, of the shape of its scale; None where all are 0."""
+    grid = module.formats[name].grid
+    if grid is None or not isinstance(grid.zero_point, torch.Tensor):
+        return None
+    zero: np.ndarray = grid.zero_point.detach().cpu().numpy().astype(np.uint8)
+    return zero
+
+
 def weight_scale(module: OnnxModule, name: str) -> np.ndarray:
-    """Return the float32 scale of a weight's grid: ``[]``, or ``[C]`` along the grid's axis."""
+    """Return the float32 scale of a weight's grid: ``[]``, ``[C]`` along its axis, or ``[C, blocks]``."""
     grid = module.formats[name].grid
     if grid is None:
         raise ExportError(f"weight {name!r} has no grid")
