@@ -22,7 +22,7 @@ LAYERS = [
     ("toolchain.channels",),
     ("calibration",),
     ("passes",),
-    ("toolchain.export", "toolchain.measure"),
+    ("toolchain.bench", "toolchain.export", "toolchain.measure"),
 ]
 TOP = len(LAYERS)  # every other module of toolchain: recipe, plan, pipeline, the command line
 

@@ -175,7 +175,7 @@ def _measure_case(job: Job, number: int, outputs: list[Any], tell: Callable[[str
         "batch": case.batch,
         "transfers": case.transfers,
         "device": device(case.provider),
-        "error": _objection(case),
+        "error": objection(case),
         "timed": [],
         "rounds_ms": [],
         "loads_ms": [],
@@ -217,7 +217,8 @@ def _measure_case(job: Job, number: int, outputs: list[Any], tell: Callable[[str
     return row
 
 
-def _objection(case: Case) -> str | None:
+def objection(case: Case) -> str | None:
+    """Return why a case cannot be measured here, or None."""
     offered = ort.get_available_providers()
     if case.provider not in offered:
         return (
