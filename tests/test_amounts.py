@@ -71,7 +71,9 @@ def test_a_bare_number_that_can_only_be_a_ratio_is_not_offered_as_a_percentage()
     assert "%" not in caught.value.hint
 
 
-@pytest.mark.parametrize("text", list(QUANT_SPECS))
+@pytest.mark.parametrize(
+    "text", [*QUANT_SPECS, "auto", "4bit,asymmetric,block32", "3bit,power", "2bit,tensor", "binary,block64"]
+)
 def test_every_grid_prints_as_it_is_spelled(text):
     assert str(parse_quant(text)) == text
 
@@ -82,11 +84,33 @@ def test_grids_say_their_family_and_bits():
     assert parse_quant("binary") == QuantSpec("binary", 1)
 
 
-@pytest.mark.parametrize("text", ["5bit", "int8", "", "2"])
+@pytest.mark.parametrize("text", ["7bit", "int8", "", "2"])
 def test_an_unknown_grid_is_refused_and_the_known_ones_are_listed(text):
     with pytest.raises(RecipeError, match="not a known grid") as caught:
         parse_quant(text)
     assert "2bit" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("4bit,assymetric", "did you mean asymmetric"),
+        ("ternary,asymmetric", "only grids of equal steps"),
+        ("6bit,power", "2 to 4 bits"),
+        ("4bit,asymmetric,power", "both sides"),
+        ("4bit,tensor,block32", "twice"),
+        ("auto,tensor", "auto"),
+        ("4bit,block2", "8 to 4096"),
+    ],
+)
+def test_words_that_do_not_go_together_are_refused(text, message):
+    with pytest.raises(RecipeError, match=message):
+        parse_quant(text)
+
+
+def test_words_behind_a_grid_may_come_in_any_order_and_case():
+    assert parse_quant("4bit, Block32, asymmetric") == QuantSpec("uniform", 4, True, "block", 32)
+    assert parse_quant("4bit,channel") == parse_quant("4bit")
 
 
 def test_a_misspelled_grid_is_answered_with_the_nearest():

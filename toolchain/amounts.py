@@ -2,19 +2,21 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
 from toolchain.errors import RecipeError, nearest
 
-QuantKind = Literal["uniform", "ternary", "binary"]
+QuantKind = Literal["uniform", "power", "ternary", "binary", "auto"]
+Granularity = Literal["tensor", "channel", "block"]
 
 PRUNE_HINT = "write 36x (keep 1 weight in 36), 97% (zeros) or 0.97 (fraction of zeros)"
 DURATION_HINT = "write 90s, 10m, 1h30m or a number of seconds"
 
 _NUMBER = r"[0-9]*\.?[0-9]+"
 _AMOUNT = re.compile(rf"([+-]?)({_NUMBER})\s*([x%]?)")
+_BLOCK = re.compile(r"block([0-9]+)")
 _DURATION = re.compile(rf"(?:({_NUMBER})h)?\s*(?:({_NUMBER})m)?\s*(?:({_NUMBER})s?)?")
 
 
@@ -44,26 +46,37 @@ class QuantSpec:
     """The family of grids that weights are quantized to.
 
     Attributes:
-        kind: ``"uniform"`` for k-bit grids, ``"ternary"`` for -1, 0, 1 and ``"binary"`` for -1, 1 times a scale.
-        bits: bits that one level index needs: k, 2 or 1.
+        kind: ``"uniform"`` for k-bit grids of equal steps, ``"power"`` for powers of two, ``"ternary"`` for -1, 0, 1
+            and ``"binary"`` for -1, 1 times a scale; ``"auto"`` where the bits are to be found by measuring.
+        bits: bits that one level index needs: k, 2 or 1; 0 for ``"auto"``.
+        shifted: whether the levels lie to both sides of zero as the weights do, rather than evenly.
+        granularity: what has a scale of its own: the tensor, an output channel, or a block of one.
+        block_size: how many weights share a scale, where blocks do; else 0.
     """
 
     kind: QuantKind
     bits: int
+    shifted: bool = False
+    granularity: Granularity = "channel"
+    block_size: int = 0
 
     def __str__(self) -> str:
         """Return it as the command line spells it."""
-        return f"{self.bits}bit" if self.kind == "uniform" else self.kind
+        words = [self.kind if self.kind in ("ternary", "binary", "auto") else f"{self.bits}bit"]
+        words += ["power"] * (self.kind == "power") + ["asymmetric"] * self.shifted
+        words += ["tensor"] * (self.granularity == "tensor") + [f"block{self.block_size}"] * (self.block_size > 0)
+        return ",".join(words)
 
 
 QUANT_SPECS = {
-    "8bit": QuantSpec("uniform", 8),
-    "4bit": QuantSpec("uniform", 4),
-    "3bit": QuantSpec("uniform", 3),
-    "2bit": QuantSpec("uniform", 2),
+    **{f"{bits}bit": QuantSpec("uniform", bits) for bits in (8, 6, 5, 4, 3, 2)},
     "ternary": QuantSpec("ternary", 2),
     "binary": QuantSpec("binary", 1),
 }
+AUTO = "auto"
+MOST_POWER_BITS = 4  # 4 bits reach from 1 to 64, which an 8-bit kernel holds
+LEAST_BLOCK, LARGEST_BLOCK = 8, 4096
+WORDS = ("asymmetric", "power", "tensor", "channel")
 
 
 def parse_prune(text: str) -> PruneTarget:
@@ -98,18 +111,53 @@ def parse_prune(text: str) -> PruneTarget:
 
 
 def parse_quant(text: str) -> QuantSpec:
-    """Parse ``"8bit"``, ``"4bit"``, ``"3bit"``, ``"2bit"``, ``"ternary"`` or ``"binary"``.
+    """Parse a grid such as ``"4bit"``, ``"ternary"`` or ``"4bit,asymmetric,block32"``.
+
+    The words behind it are ``asymmetric``, ``power`` (of two), and one of ``tensor``, ``channel`` and ``blockN``.
 
     Raises:
-        RecipeError: it is none of them.
+        RecipeError: it is none of them, or its words do not go together.
     """
-    spec = QUANT_SPECS.get(text.strip().lower())
+    name, *words = (part.strip() for part in text.strip().lower().split(","))
+    spec = QUANT_SPECS.get(name)
+    if spec is None and name == AUTO:
+        spec = QuantSpec("auto", 0)
     if spec is None:
         raise RecipeError(
-            f"quant: {text!r} is not a known grid; {nearest(text, QUANT_SPECS)}",
-            hint=f"write one of {', '.join(QUANT_SPECS)}",
+            f"quant: {text!r} is not a known grid; {nearest(name, [*QUANT_SPECS, AUTO])}",
+            hint=f"write one of {', '.join([*QUANT_SPECS, AUTO])}",
         )
+    for word in words:
+        spec = _with_word(spec, word, text)
     return spec
+
+
+def _with_word(spec: QuantSpec, word: str, text: str) -> QuantSpec:
+    block = _BLOCK.fullmatch(word)
+    if word not in WORDS and block is None:
+        raise RecipeError(
+            f"quant: {word!r} in {text!r} says nothing of a grid; {nearest(word, WORDS)}",
+            hint=f"behind the grid can be {', '.join(WORDS)} or block32",
+        )
+    if word in ("asymmetric", "power") and spec.kind != "uniform":
+        raise RecipeError(f"quant: {text!r}: only grids of equal steps, such as 4bit, can be {word}")
+    if word == "asymmetric":
+        return replace(spec, shifted=True)
+    if word == "power":
+        if spec.bits > MOST_POWER_BITS or spec.shifted:
+            raise RecipeError(
+                f"quant: {text!r}: powers of two have 2 to {MOST_POWER_BITS} bits, to both sides of zero alike",
+                hint=f"{MOST_POWER_BITS} bits reach from 1 to 64, more would not fit the 8 bits that kernels multiply",
+            )
+        return replace(spec, kind="power")
+    if spec.granularity != "channel" or (spec.kind == "auto" and word != "channel"):
+        raise RecipeError(f"quant: {text!r} says twice what has a scale, or says it of auto, which has one per channel")
+    if block is None:
+        return replace(spec, granularity="tensor" if word == "tensor" else "channel")
+    size = int(block[1])
+    if not LEAST_BLOCK <= size <= LARGEST_BLOCK:
+        raise RecipeError(f"quant: {text!r}: blocks have {LEAST_BLOCK} to {LARGEST_BLOCK} weights")
+    return replace(spec, granularity="block", block_size=size)
 
 
 def parse_duration(text: str) -> float:

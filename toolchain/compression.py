@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from calibration.collect import collect_grids
-from passes.constraints import SCORES, Budget, Cut, LevelTarget, levels_for
+from passes.constraints import SCORES, Budget, Cut, level_target
 from passes.finetune import FinetuneStage
 from passes.phase import Phase
 from passes.prune import Prune
@@ -18,7 +18,6 @@ from passes.schedule import SCHEDULES, Schedule
 from passes.score_choice import LEAST_STEPS, choose_score, try_scores
 from passes.trainer import Trainer
 from toolchain.allocation import bit_costs, weight_costs
-from toolchain.amounts import QuantSpec
 from toolchain.export import activation_values, choose_kernels
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, find_weights
@@ -167,7 +166,7 @@ def _quantize_pass(plan: Plan, module: OnnxModule) -> Quantize:
     targets = plan.quantize.targets if plan.quantize is not None else ()
     pruned = {name for name, fmt in module.formats.items() if fmt.mask is not None}
     return Quantize(
-        targets={name: LevelTarget(_levels(spec, name in pruned), axes[name]) for name, spec in targets},
+        targets={name: level_target(spec, name in pruned, axes[name]) for name, spec in targets},
         schedule=Schedule(plan.quant_schedule.rho, update_every=plan.quant_schedule.update_every, path="fixed"),
     )
 
@@ -183,14 +182,6 @@ def _keep_zeros(trainer: Trainer, names: tuple[str, ...]) -> None:
         weight = module.tensor(name).detach()
         if name not in module.formats and float((weight == 0).float().mean()) >= SPARSE:
             module.formats[name] = TensorFormat(weight != 0)
-
-
-def _levels(spec: QuantSpec, pruned: bool) -> tuple[int, ...]:
-    if spec.kind == "binary":
-        return (-1, 1)
-    if spec.kind == "ternary":
-        return (-1, 1) if pruned else (-1, 0, 1)  # a pruned tensor has its zeros in the mask
-    return levels_for(spec.bits, pruned)
 
 
 def _choose_kernels(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> None:

@@ -1,8 +1,8 @@
 """Constraint sets, one family per file."""
 
 from passes.constraints.budget import Budget, progressive
-from passes.constraints.levels import Levels, LevelTarget, levels_for, powers_for
+from passes.constraints.levels import Levels, LevelTarget, level_target
 from passes.constraints.scores import SCORES, Cut
 from passes.constraints.sparsity import TopK
 
-__all__ = ["SCORES", "Budget", "Cut", "LevelTarget", "Levels", "TopK", "levels_for", "powers_for", "progressive"]
+__all__ = ["SCORES", "Budget", "Cut", "LevelTarget", "Levels", "TopK", "level_target", "progressive"]

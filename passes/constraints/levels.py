@@ -8,6 +8,7 @@ from torch import Tensor
 
 from passes.base import Constraint, Formats, Tensors
 from passes.constraints.segments import Segments, gather
+from toolchain.amounts import QuantSpec
 from toolchain.formats import Grid, TensorFormat
 
 ITERATIONS = 12  # alternations of scale and levels; the error hardly changes after eight
@@ -148,6 +149,19 @@ def _alternate(segments: Segments, levels: Tensor, scale: Tensor, zero: Tensor |
         if torch.equal(previous, scale):
             break
     return scale, segments.sums((values - segments.spread(scale) * code).square())
+
+
+def level_target(spec: QuantSpec, pruned: bool, axis: int | None) -> LevelTarget:
+    """Return the grids of a family for a tensor whose output channels run along ``axis``; a pruned one has a mask."""
+    if spec.kind == "binary" or (spec.kind == "ternary" and pruned):  # a pruned tensor has its zeros in the mask
+        levels: tuple[int, ...] = BINARY
+    elif spec.kind == "ternary":
+        levels = TERNARY
+    elif spec.kind == "power":
+        levels = powers_for(spec.bits, pruned)
+    else:
+        levels = tuple(range(2**spec.bits)) if spec.shifted else levels_for(spec.bits, pruned)
+    return LevelTarget(levels, None if spec.granularity == "tensor" else axis, spec.block_size, spec.shifted)
 
 
 def levels_for(bits: int, pruned: bool) -> tuple[int, ...]:
