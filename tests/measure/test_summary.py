@@ -16,6 +16,7 @@ def test_every_figure_has_a_row_before_and_after(report):
         "top-1 accuracy",
         "latency p50, CPU, batch 1",
         "load, CPU",
+        "memory in use, CPU",
     ]
 
 
@@ -44,6 +45,19 @@ def test_a_slowdown_is_turned_around(report):
     report["latency"][0] |= {"speedup": 0.5, "speedup_ci95": [0.4, 0.8]}
 
     assert row(report, "latency").change == "2.00x slower (1.25 to 2.50)"
+
+
+def test_a_machine_too_noisy_to_tell_is_said(report):
+    report["latency"][0] |= {"speedup": 1.5, "speedup_ci95": [1.1, 1.9], "noisy": True}
+
+    assert row(report, "latency").change == "too noisy to tell (1.10 to 1.90)"
+
+
+def test_memory_has_a_row_where_it_was_measured_and_another_host_has_its_name(report):
+    memory = {side: {"load_bytes": 1, "peak_bytes": peak} for side, peak in (("original", 3e6), ("compressed", 1e6))}
+    report["latency"][0] |= {"host": "pi", "memory": memory}
+
+    assert row(report, "memory in use, CPU on pi").change == "-2.00 MB"
 
 
 def test_what_was_not_measured_is_said(report):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -9,17 +10,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from toolchain.errors import ExportError
 from toolchain.graph import write_atomically
-from toolchain.measure import charts, units
+from toolchain.measure import units
+from toolchain.measure.charts import size, weights
+from toolchain.measure.charts.chart import largest_note
+from toolchain.measure.charts.quality import classes_chart, drop_chart
+from toolchain.measure.charts.training import training_charts
+from toolchain.measure.headline import headline
+from toolchain.measure.places import places
 from toolchain.measure.report import write_json
 from toolchain.measure.schema import validate_report
 from toolchain.measure.summary import summary_rows
-from toolchain.measure.verdict import real_accuracy_missing, short_provider
-
-# Curve class by logged field; the page's legend names the same classes.
-RESIDUALS = {"primal": "after", "dual": "before"}
-KEPT = {"kept": "after"}
-LOSS = {"loss": "after"}
-ACCURACY = {"selection_accuracy": "after"}
+from toolchain.measure.verdict import real_accuracy_missing
 
 
 def render_html(report: Mapping[str, Any]) -> str:
@@ -29,8 +30,35 @@ def render_html(report: Mapping[str, Any]) -> str:
         ReportError: the report does not fit its schema.
     """
     validate_report(report)
+    tensors, quality = report["weights"]["tensors"], report["quality"]
+    bytes_of_tensors = [size.tensor_bytes_chart(tensors)] if tensors else []
+    return (
+        templates()
+        .get_template("report.html")
+        .render(
+            report=report,
+            headline=headline(report),
+            summary=summary_rows(report),
+            real_accuracy_missing=real_accuracy_missing(report),
+            sizes=[size.file_chart(report["size"]), size.share_chart(report["size"], tensors), *bytes_of_tensors],
+            weights=[weights.kept_chart(tensors), weights.bits_chart(tensors)] if tensors else [],
+            histograms=weights.histogram_charts(tensors),
+            histogram_rows=weights.histogram_table(tensors),
+            histogram_note=largest_note(tensors),
+            quality=[chart for chart in (drop_chart(quality), classes_chart(quality)) if chart],
+            labelled=any(row["label"] is not None for row in quality["worst"]),
+            places=places(report["latency"]),
+            training=training_charts(report["convergence"]),
+            phases=list(dict.fromkeys(entry["phase"] for entry in report["convergence"])),
+        )
+    )
+
+
+@cache
+def templates() -> Environment:
+    """Return the templates of all pages, with the filters that they use."""
     environment = Environment(
-        loader=PackageLoader("toolchain", "measure"),
+        loader=PackageLoader("toolchain.measure", "pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -38,40 +66,20 @@ def render_html(report: Mapping[str, Any]) -> str:
     )
     environment.filters |= {
         "bytes": units.bytes_text,
-        "ms": units.milliseconds,
         "significant": units.significant,
         "scientific": units.scientific,
         "percent": units.percent,
-        "provider": short_provider,
         "filename": lambda path: PurePath(path).name,
         "compact": lambda value: json.dumps(value, ensure_ascii=False, indent=1),
+        "capital": capital,
+        "sentence": lambda text: f"{capital(text).rstrip('.')}.",
     }
-    return environment.get_template("page.html").render(
-        report=report,
-        summary=summary_rows(report),
-        real_accuracy_missing=real_accuracy_missing(report),
-        largest=charts.LARGEST,
-        phases=list(dict.fromkeys(entry["phase"] for entry in report["convergence"])),
-        charts=_charts(report),
-    )
+    return environment
 
 
-def _charts(report: Mapping[str, Any]) -> dict[str, Any]:
-    tensors, convergence = report["weights"]["tensors"], report["convergence"]
-    return {
-        "bytes": charts.bytes_chart(report["size"]),
-        "kept": charts.kept_chart(tensors) if tensors else None,
-        "bits": charts.bits_chart(tensors) if tensors else None,
-        "latency": [
-            (row, charts.latency_chart(row, f"latency-{number}"))
-            for number, row in enumerate(report["latency"])
-            if "error" not in row
-        ],
-        "residuals": charts.progress_chart(convergence, RESIDUALS, "residuals", "Residuals over the steps"),
-        "kept_over_time": charts.progress_chart(convergence, KEPT, "progress", "Kept weights over the steps"),
-        "loss": charts.progress_chart(convergence, LOSS, "loss", "Training loss over the steps"),
-        "accuracy": charts.progress_chart(convergence, ACCURACY, "accuracy", "Accuracy over the steps", share=True),
-    }
+def capital(text: str) -> str:
+    """Return ``text`` with its first letter in upper case, the others as they are; ``p50`` is no word."""
+    return text if text[1:2].isdigit() else text[:1].upper() + text[1:]
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> Path:

@@ -1,12 +1,14 @@
 """The short table of before and after, from which both the terminal and the page are drawn."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from toolchain.measure import units
 from toolchain.measure.quality import COSINE
 from toolchain.measure.verdict import short_provider
+
+HERE = "this machine"  # what a latency row calls the machine that compressed
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,7 @@ def _size(size: Mapping[str, Any]) -> Iterator[SummaryRow]:
         ("file", size["original_bytes"], size["compressed_bytes"], size["ratio"]),
         ("file, gzipped", size["gzip_original_bytes"], size["gzip_compressed_bytes"], size["gzip_ratio"]),
     ):
-        change = f"{units.times(ratio)} smaller" if ratio >= 1 else f"{units.times(1 / ratio)} larger"
-        yield SummaryRow(label, units.bytes_text(before), units.bytes_text(after), change)
+        yield SummaryRow(label, units.bytes_text(before), units.bytes_text(after), units.smaller(ratio))
 
 
 def _weights(weights: Mapping[str, Any]) -> Iterator[SummaryRow]:
@@ -62,29 +63,49 @@ def _quality(quality: Mapping[str, Any]) -> SummaryRow:
 def _latency(report: Mapping[str, Any]) -> Iterator[SummaryRow]:
     for row in report["latency"]:
         where = short_provider(row["provider"])
+        if row.get("host", HERE) != HERE:
+            where = f"{where} on {row['host']}"
         if "error" in row:
             yield SummaryRow(f"latency, {where}", "-", "-", "not measured")
             continue
-        low, high = row["speedup_ci95"]
         yield SummaryRow(
             f"latency p50, {where}, batch {row['batch']}",
             units.milliseconds(row["original"]["p50_ms"]),
             units.milliseconds(row["compressed"]["p50_ms"]),
-            _speed(row["speedup"], low, high),
+            speed_change(row),
         )
-        before, after = row["load_ms"]["original"], row["load_ms"]["compressed"]
-        sign = "+" if after >= before else "-"
-        yield SummaryRow(
-            f"load, {where}",
-            units.milliseconds(before),
-            units.milliseconds(after),
-            f"{sign}{units.milliseconds(abs(after - before))}",
+        yield _difference(
+            f"load, {where}", row["load_ms"]["original"], row["load_ms"]["compressed"], units.milliseconds
         )
+        peaks = memory_of(row, "peak_bytes")
+        if peaks is not None:
+            yield _difference(f"memory in use, {where}", *peaks, units.bytes_text)
 
 
-def _speed(speedup: float, low: float, high: float) -> str:
+def memory_of(row: Mapping[str, Any], figure: str) -> tuple[int, int] | None:
+    """Return ``load_bytes`` or ``peak_bytes`` of both models, or None where one was not measured."""
+    memory = row.get("memory") or {}
+    before, after = (memory.get(side, {}).get(figure) for side in ("original", "compressed"))
+    return None if before is None or after is None else (before, after)
+
+
+def _difference(label: str, before: float, after: float, text: Callable[[float], str]) -> SummaryRow:
+    sign = "+" if after >= before else "-"
+    return SummaryRow(label, text(before), text(after), f"{sign}{text(abs(after - before))}")
+
+
+def speed_change(row: Mapping[str, Any]) -> str:
+    """Return the speedup of a latency row with its 95 % interval, or that there is none."""
+    low, high = row["speedup_ci95"]
+    if row.get("noisy"):
+        return f"too noisy to tell ({low:.2f} to {high:.2f})"
     if low <= 1 <= high:
         return f"no difference ({low:.2f} to {high:.2f})"
-    if speedup > 1:
-        return f"{speedup:.2f}x faster ({low:.2f} to {high:.2f})"
-    return f"{1 / speedup:.2f}x slower ({1 / high:.2f} to {1 / low:.2f})"
+    if row["speedup"] < 1:
+        low, high = 1 / high, 1 / low
+    return f"{speed_text(row['speedup'])} ({low:.2f} to {high:.2f})"
+
+
+def speed_text(speedup: float) -> str:
+    """Return a speedup as ``1.60x faster`` or ``2.00x slower``."""
+    return f"{speedup:.2f}x faster" if speedup > 1 else f"{1 / speedup:.2f}x slower"

@@ -90,13 +90,15 @@ def path(points: Sequence[tuple[float, float]], css: str) -> Markup:
     return Markup('<path d="M{}" class="{}"/>').format(" L".join(f"{x:g},{y:g}" for x, y in points), css)
 
 
-def figure(key: str, title: str, description: str, height: float, parts: Iterable[Markup]) -> Markup:
+def figure(
+    key: str, title: str, description: str, height: float, parts: Iterable[Markup], width: float = WIDTH
+) -> Markup:
     """Return the whole chart; ``key`` is unique on the page, title and description are read out by screen readers."""
     body = Markup("").join(parts)
     return Markup(
         '<svg viewBox="0 0 {width} {height}" role="img" aria-labelledby="{key}-title {key}-text">'
         '<title id="{key}-title">{title}</title><desc id="{key}-text">{description}</desc>{body}</svg>'
-    ).format(width=WIDTH, height=round(height), key=key, title=title, description=description, body=body)
+    ).format(width=width, height=round(height), key=key, title=title, description=description, body=body)
 
 
 def titled(name: str, parts: Iterable[Markup]) -> Markup:

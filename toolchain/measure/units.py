@@ -31,6 +31,16 @@ def times(ratio: float) -> str:
     return f"{significant(ratio)}x"
 
 
+def smaller(ratio: float) -> str:
+    """Return what a ratio before / after says: ``36.0x smaller``, ``1.20x larger``."""
+    return f"{times(ratio)} smaller" if ratio >= 1 else f"{times(1 / ratio)} larger"
+
+
+def signed(value: float) -> str:
+    """Return a weight or the end of a range: ``-0.31``, ``1.2e-05``."""
+    return f"{value:.2g}"
+
+
 def percent(share: float) -> str:
     """Return a share of one in percent with two decimals: ``99.25 %``."""
     return f"{100 * share:.2f} %"

@@ -1,0 +1,65 @@
+"""The report's latency rows as the page shows them: by the machine and device that they were measured on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from toolchain.measure.charts.chart import Chart
+from toolchain.measure.charts.latency import cost_chart, latency_chart, layers_chart
+from toolchain.measure.summary import HERE, speed_change
+from toolchain.measure.units import scientific
+from toolchain.measure.verdict import short_provider
+
+FACTS = (("cpu", "{}"), ("governor", "governor {}"), ("temperature_c", "{} °C"), ("onnxruntime", "onnxruntime {}"))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row of the report's latency: how it was run, and its charts or why there are none."""
+
+    title: str
+    speed: str = ""
+    error: str = ""
+    charts: Sequence[Chart] = ()
+
+
+@dataclass
+class Place:
+    """A device of a machine, what is known of it, and what was measured there."""
+
+    title: str
+    facts: str
+    rows: list[Measured] = field(default_factory=list)
+
+
+def places(latency: Sequence[Mapping[str, Any]]) -> list[Place]:
+    """Return the places in the order in which they occur."""
+    found: dict[tuple[str, str], Place] = {}
+    for number, row in enumerate(latency):
+        key = row.get("host", HERE), row["device"]
+        if key not in found:
+            found[key] = Place(", ".join(key), _facts(row))
+        found[key].rows.append(_measured(row, number))
+    return list(found.values())
+
+
+def _facts(row: Mapping[str, Any]) -> str:
+    known = row.get("environment", {})
+    said = [text.format(known[name]) for name, text in FACTS if known.get(name) not in (None, row["device"])]
+    if row.get("outputs_max_abs_difference") is not None:
+        difference = scientific(row["outputs_max_abs_difference"])
+        said.append(f"outputs differ from those of the machine that compressed by at most {difference}")
+    return "; ".join(said)
+
+
+def _measured(row: Mapping[str, Any], number: int) -> Measured:
+    threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+    title = f"{short_provider(row['provider'])}, {threads}, batch {row['batch']}"
+    if "error" in row:
+        return Measured(title, error=row["error"])
+    charts = [
+        latency_chart(row, f"latency-{number}"),
+        layers_chart(row.get("layers") or [], f"layers-{number}"),
+        cost_chart(row, f"cost-{number}"),
+    ]
+    return Measured(title, speed_change(row), charts=[chart for chart in charts if chart is not None])
