@@ -40,6 +40,10 @@ class ReportError(ToolchainError):
     """A report cannot be read, or does not follow the report's schema."""
 
 
+class BenchError(ToolchainError):
+    """Models cannot be measured as asked, or figures cannot be compared with earlier ones."""
+
+
 class HostError(ToolchainError):
     """A device cannot be reached, lacks what measuring there needs, or went away."""
 
