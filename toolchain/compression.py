@@ -18,7 +18,7 @@ from passes.schedule import SCHEDULES, Schedule
 from passes.score_choice import LEAST_STEPS, choose_score, try_scores
 from passes.trainer import Trainer
 from toolchain.allocation import bit_costs, weight_costs
-from toolchain.export import activation_values, choose_kernels
+from toolchain.export import activation_formats, activation_values, choose_kernels
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, find_weights
 from toolchain.graph.layout import find_layouts
@@ -198,7 +198,8 @@ def _choose_kernels(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> N
         options, size = plan.calibration, trainer.portion or 16
         samples = max(size, min(options.samples, len(trainer.data)) // size * size)
         grids = collect_grids(module, names, trainer.data, options.observer, size, samples)
-        module.formats.update({name: TensorFormat(grid=grid) for name, grid in grids.items()})
+        chosen = {node: choice.kernel for node, choice in kernels.items()}
+        module.formats.update(activation_formats(module.graph, chosen, grids))
     run.done.kernels.update(kernels)
 
 

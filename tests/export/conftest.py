@@ -8,7 +8,8 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from toolchain.export import activation_values
+from calibration.observers import make_grid
+from toolchain.export import activation_formats, activation_values
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import find_weights, load_graph
 from toolchain.module import OnnxModule
@@ -64,11 +65,7 @@ def calibrate() -> Callable[..., None]:
     def apply(module: OnnxModule, kernels: dict[str, str], batch: dict[str, np.ndarray]) -> None:
         with torch.no_grad():
             values = module.run(batch, list(activation_values(module.graph, kernels)))
-        for name, value in values.items():
-            low, high = min(0.0, float(value.min())), max(0.0, float(value.max()))
-            scale = (high - low) / 255
-            module.formats[name] = TensorFormat(
-                grid=Grid(tuple(range(256)), torch.tensor(scale), zero_point=round(-low / scale))
-            )
+        grids = {name: make_grid(float(value.min()), float(value.max())) for name, value in values.items()}
+        module.formats.update(activation_formats(module.graph, kernels, grids))
 
     return apply

@@ -1,6 +1,6 @@
 """Writes a compressed module into an ONNX file that stock ONNX Runtime runs."""
 
-from toolchain.export.activations import activation_values
+from toolchain.export.activations import activation_formats, activation_values
 from toolchain.export.choice import KernelChoice, choose_kernels
 from toolchain.export.draft import StoredTensor
 from toolchain.export.folding import check_folded
@@ -15,6 +15,7 @@ __all__ = [
     "Parity",
     "StoredTensor",
     "WrittenModel",
+    "activation_formats",
     "activation_values",
     "check_folded",
     "choose_kernels",

@@ -1,47 +1,34 @@
 """8-bit activations: which values need a format, and the QuantizeLinear and DequantizeLinear nodes that apply it."""
 
-from collections.abc import Mapping, MutableSequence
+from collections.abc import Mapping, MutableSequence, Sequence
 
 import numpy as np
 
 from toolchain.errors import ExportError
 from toolchain.export.builder import Builder
 from toolchain.export.draft import Draft
-from toolchain.formats import Grid
+from toolchain.export.runs import rounded_values
+from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import Graph, Node
-
-# What ONNX Runtime takes into the quantized operator before it: rounding to a grid that starts at the bound does both.
-_FUSED = ("Relu", "Clip")
+from toolchain.module import OnnxModule
 
 # ONNX Runtime quantizes the float weights of these (WeightBiasQuantization: per tensor, so that a pruned or low-bit
 # weight loses its values) where it finds a DequantizeLinear before them, also behind these, which it moves it across.
 _REQUANTIZED = ("Conv", "ConvTranspose", "Gemm")
 _CROSSED = ("Dropout", "Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 
+# What ONNX Runtime moves as integers only where the file says so.
+_ON_LEVELS = ("DepthToSpace", "Pad", "SpaceToDepth")
+
 
 def activation_values(graph: Graph, kernels: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the values that need an 8-bit format for the int8 nodes of ``kernels``, in the order of the graph.
-
-    That is the input of every int8 node, and the output of every int8 Conv, which ONNX Runtime executes in integers
-    only when the output is quantized too; where one Relu or Clip follows, the value after it.
-    """
-    chosen = [node for node in graph.nodes if kernels.get(node.name) == "int8"]
-    consumers = graph.consumers()
-    outputs = {value.name for value in graph.outputs}
-    found: dict[str, None] = {}
-    for node in chosen:
-        found[node.inputs[0]] = None
-        if node.op == "Conv":
-            found[_final_output(node, consumers, outputs)] = None
-    return tuple(found)
+    """Return the values that need an 8-bit grid of their own for ``kernels``, in the order of the graph."""
+    return tuple(name for name, source in rounded_values(graph, kernels).items() if name == source)
 
 
-def _final_output(node: Node, consumers: Mapping[str, list[tuple[Node, int]]], outputs: set[str]) -> str:
-    value = node.outputs[0]
-    readers = consumers.get(value, [])
-    if len(readers) == 1 and readers[0][0].op in _FUSED and readers[0][1] == 0 and value not in outputs:
-        return readers[0][0].outputs[0]
-    return value
+def activation_formats(graph: Graph, kernels: Mapping[str, str], grids: Mapping[str, Grid]) -> dict[str, TensorFormat]:
+    """Return the format of every value that is rounded for ``kernels``, of the grids of ``activation_values``."""
+    return {name: TensorFormat(grid=grids[source]) for name, source in rounded_values(graph, kernels).items()}
 
 
 def activation_grid(draft: Draft, value: str, node: Node) -> Grid:
@@ -79,29 +66,76 @@ def add_activations(draft: Draft, kernels: Mapping[str, str]) -> None:
     """
     graph, module = draft.graph, draft.module
     consumers = graph.consumers()
-    producers = {name: node for node in graph.nodes for name in node.outputs if name}
+    makers = {name: draft.merged.get(node.outputs[0], node) for node in graph.nodes for name in node.outputs if name}
+    made: dict[str, str] = {}  # levels by the value that they stand for
+    moved: list[Node] = []
     for value, value_format in module.formats.items():
         if value in graph.initializers:
             continue
         if value_format.grid is None or value_format.mask is not None:
             raise ExportError(f"value {value!r} has a format without a grid or with a mask; it is not a weight")
         scale = add_scale_and_zero(draft.builder, value_format.grid, value)
-        raw, levels = draft.builder.fresh(), draft.builder.fresh()
-        if value in producers:  # the rounded value keeps the name, so that readers and graph outputs stay as they are
-            node = producers[value]
-            for proto in draft.around(node):
-                _rename(proto.output, value, raw)
-            draft.add_after(node, "QuantizeLinear", [raw, *scale], output=levels)
-            draft.add_after(node, "DequantizeLinear", [levels, *scale], output=value)
-        else:
+        levels = made[value] = draft.builder.fresh()
+        if value not in makers:
             draft.builder.node("QuantizeLinear", [value, *scale], output=levels)
-            draft.builder.node("DequantizeLinear", [levels, *scale], output=raw)
+            raw = draft.builder.node("DequantizeLinear", [levels, *scale])
             for node in dict.fromkeys(node for node, _ in consumers.get(value, [])):
                 for proto in draft.around(node):
                     _rename(proto.input, value, raw)
-    for node in graph.nodes:
-        behind = _behind(node.inputs[0], producers) if node.op in _REQUANTIZED else ""
-        if behind in module.formats and kernels.get(node.outputs[0], "float") == "float":
+        elif makers[value].op in _ON_LEVELS and _shares_grid(module, value, makers[value].inputs[0], made):
+            _move_levels(draft, makers[value], made[makers[value].inputs[0]], (levels, *scale))
+            moved.append(makers[value])
+        else:  # the rounded value keeps the name, so that readers and graph outputs stay as they are
+            raw = draft.builder.fresh()
+            for proto in draft.around(makers[value]):
+                _rename(proto.output, value, raw)
+            draft.add_after(makers[value], "QuantizeLinear", [raw, *scale], output=levels)
+            draft.add_after(makers[value], "DequantizeLinear", [levels, *scale], output=value)
+    _drop_unread(draft, moved, makers)
+    _hide_from_others(draft, kernels, makers)
+
+
+def _shares_grid(module: OnnxModule, value: str, source: str, made: Mapping[str, str]) -> bool:
+    if source not in made:
+        return False
+    first, second = module.formats[value].grid, module.formats[source].grid
+    if first is None or second is None:
+        return False
+    return (float(first.scale), first.zero_point) == (float(second.scale), second.zero_point)
+
+
+def _move_levels(draft: Draft, node: Node, source: str, target: tuple[str, str, str]) -> None:
+    """Let a node move the levels ``source`` instead of the values that they stand for.
+
+    Args:
+        draft: the export.
+        node: is one of ``_ON_LEVELS``.
+        source: levels that it reads.
+        target: the levels that it makes, their scale and their zero point.
+    """
+    levels, scale, zero = target
+    proto, value = draft.edit(node), node.outputs[0]
+    proto.input[0], proto.output[0] = source, levels
+    if node.op == "Pad":
+        proto.input[2:3] = [zero]
+    draft.add_after(node, "DequantizeLinear", [levels, scale, zero], output=value)
+
+
+def _drop_unread(draft: Draft, moved: Sequence[Node], makers: Mapping[str, Node]) -> None:
+    """Take out the float values that nobody reads now that nodes move levels; the runtime would compute them."""
+    consumers, outputs = draft.graph.consumers(), {value.name for value in draft.graph.outputs}
+    for node in moved:
+        value = node.inputs[0]
+        if value in makers and value not in outputs and all(reader in moved for reader, _ in consumers[value]):
+            key = makers[value].outputs[0]
+            draft.after[key] = [item for item in draft.after[key] if item.output[0] != value]
+
+
+def _hide_from_others(draft: Draft, kernels: Mapping[str, str], makers: Mapping[str, Node]) -> None:
+    """Keep the runtime from quantizing the weights of float nodes that read a rounded value."""
+    for node in draft.graph.nodes:
+        behind = _behind(node.inputs[0], makers) if node.op in _REQUANTIZED else ""
+        if behind in draft.module.formats and kernels.get(node.outputs[0], "float") == "float":
             _keep_float(draft, node)
 
 

@@ -42,6 +42,7 @@ class Draft:
         after: nodes that follow an original node, by the node's first output.
         stored: by tensor name, for the report.
         pending: the constant that a pending value is part of, by the value's name.
+        merged: the node that does a node's work beside its own, by the first output of the one that is gone.
     """
 
     module: OnnxModule
@@ -54,6 +55,7 @@ class Draft:
     after: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
     stored: dict[str, StoredTensor] = field(default_factory=dict)
     pending: dict[str, str] = field(default_factory=dict)
+    merged: dict[str, Node] = field(default_factory=dict)
     _protos: dict[str, onnx.NodeProto] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,6 +97,15 @@ class Draft:
         made = make_node(op, inputs, [output or self.builder.fresh()], attributes)
         self.after.setdefault(node.outputs[0], []).append(made)
         return made.output[0]
+
+    def merge(self, node: Node, gone: Node) -> onnx.NodeProto:
+        """Let ``node`` make the output of ``gone``, its only reader, which is not written; return it to be changed."""
+        written = self.edit(node)
+        written.output[0] = gone.outputs[0]
+        self.merged[gone.outputs[0]] = node
+        consumers = self.graph.consumers()
+        self.replaced |= {name for name in gone.inputs[1:] if len(consumers[name]) == 1}
+        return written
 
     def around(self, node: Node) -> list[onnx.NodeProto]:
         """Return everything that stands in the place of an original node, to be changed in place."""

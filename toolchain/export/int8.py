@@ -5,6 +5,8 @@ is the product of the two, as QLinearConv and QGemm define them. The weight's De
 session takes it into the integer operator.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
@@ -13,6 +15,7 @@ from toolchain.export.activations import activation_grid, add_scale_and_zero
 from toolchain.export.affine import encode_levels
 from toolchain.export.builder import Builder
 from toolchain.export.draft import Draft, add_scale
+from toolchain.export.normalized import affine_of, normalization_of
 from toolchain.export.objections import common_objection
 from toolchain.export.weights import weight_array, weight_grid, weight_levels, weight_scale, weight_zero
 from toolchain.formats import TensorFormat
@@ -20,6 +23,7 @@ from toolchain.graph import Graph, Node
 
 # Accumulated int32 products must not overflow when the bias is added: it may take half of the range.
 _BIAS_LIMIT = 2.0**30
+_LEAST_SCALE = 2.0**-100  # of a channel that a normalization multiplies by zero
 
 
 def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> str:
@@ -36,22 +40,75 @@ def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> s
     return ""
 
 
-def _store_weight(draft: Draft, name: str, levels: np.ndarray, needs_zero_point: bool) -> None:
-    """Store weight ``name`` as int8 levels behind a DequantizeLinear that makes the float weight under its own name."""
-    grid = weight_grid(draft.module, name)
+@dataclass(frozen=True, eq=False)
+class _Product:
+    """What an integer node computes of integers: ``scale * levels`` times its input, plus ``bias``.
+
+    Attributes:
+        levels: int8, the weight's shape.
+        scale: float32, ``[]`` or ``[C]`` along ``axis``.
+        axis: of the weight's outputs; None where there is one scale.
+        zero: of the codes that ``levels`` are stored as, as it broadcasts over them; None where they are the levels.
+        bias: float64 ``[C]``; None where there is none.
+        name: of the constant that holds the bias; empty where it has to be made.
+    """
+
+    levels: np.ndarray
+    scale: np.ndarray
+    axis: int | None
+    zero: np.ndarray | None
+    bias: np.ndarray | None
+    name: str
+
+
+def _product_of(draft: Draft, node: Node) -> _Product:
+    weight, module = node.inputs[1], draft.module
+    grid = weight_grid(module, weight)
     if grid is None:
-        raise ExportError(f"weight {name!r} is on no grid, so it has no int8 levels")
-    child = draft.builder.fork()
-    value = child.fresh()
-    zero = weight_zero(draft.module, name)
+        raise ExportError(f"weight {weight!r} is on no grid, so it has no int8 levels")
+    levels = weight_levels(module, weight)
+    zero = weight_zero(module, weight)
     if zero is not None and grid.axis is not None:
         zero = zero.reshape([-1 if axis == grid.axis else 1 for axis in range(levels.ndim)])
-    encoding = encode_levels(child, levels, zero, value, draft.graph.opset)
-    steps = _bounded_scale(draft, name, levels)
-    inputs = [value, add_scale(child, steps)]
+    name = node.inputs[2] if len(node.inputs) > 2 else ""
+    bias = weight_array(module, name).astype(np.float64) if name else None
+    return _Product(
+        levels, _bounded_scale(weight_scale(module, weight), levels, grid.axis), grid.axis, zero, bias, name
+    )
+
+
+def _take_in(draft: Draft, node: Node, normalization: Node, step: float) -> _Product:
+    """Return the product of a Conv and the normalization behind it, which is then not written.
+
+    Where a factor is so small that the bias would not fit int32 steps, the channel's levels are rounded to larger
+    ones; what that changes is less than a step of the bias.
+    """
+    plain, affine = _product_of(draft, node), affine_of(draft.module, normalization)
+    bias = affine.shift if plain.bias is None else plain.bias * affine.factor + affine.shift
+    exact = np.abs(affine.factor) * plain.scale
+    scale = np.maximum(exact, np.maximum(np.abs(bias) / (0.9 * _BIAS_LIMIT * step), _LEAST_SCALE)).astype(np.float32)
+    across = (-1, *[1] * (plain.levels.ndim - 1))
+    ratio = np.where(scale > np.float32(1.0001) * exact, exact / scale, 1.0) * np.where(affine.factor < 0, -1, 1)
+    levels = np.rint(plain.levels * ratio.reshape(across)).astype(np.int8)
+    draft.merge(node, normalization)
+    name = plain.name
+    if not name:
+        beta = normalization.inputs[2]
+        name = beta if beta in draft.replaced else draft.builder.fresh()
+        written = draft.edit(node)
+        written.input[2:] = [name]
+    return _Product(levels, _bounded_scale(scale, levels, 0), 0, None, bias, name)
+
+
+def _store_weight(draft: Draft, name: str, product: _Product, needs_zero_point: bool) -> None:
+    """Store weight ``name`` as int8 levels behind a DequantizeLinear that makes the float weight under its own name."""
+    child = draft.builder.fork()
+    value = child.fresh()
+    encoding = encode_levels(child, product.levels, product.zero, value, draft.graph.opset)
+    inputs = [value, add_scale(child, product.scale)]
     if needs_zero_point:
-        inputs.append(_zero_points(child, steps.shape))
-    child.node("DequantizeLinear", inputs, {} if grid.axis is None else {"axis": grid.axis}, name)
+        inputs.append(_zero_points(child, product.scale.shape))
+    child.node("DequantizeLinear", inputs, {} if product.axis is None else {"axis": product.axis}, name)
     draft.adopt(name, encoding, "int8", child)
 
 
@@ -63,15 +120,14 @@ def _zero_points(builder: Builder, shape: tuple[int, ...]) -> str:
     return builder.node("ConstantOfShape", [builder.ints(shape)], {"value": fill})
 
 
-def _bounded_scale(draft: Draft, name: str, levels: np.ndarray) -> np.ndarray:
+def _bounded_scale(scale: np.ndarray, levels: np.ndarray, axis: int | None) -> np.ndarray:
     """Return the weight's scale, raised in channels that are all zero until the bias fits int32.
 
     Such a channel has any scale, often a tiny one, of which the bias would be too many steps.
     """
-    scale, grid = weight_scale(draft.module, name), weight_grid(draft.module, name)
-    if grid is None or grid.axis is None:
+    if axis is None:
         return scale
-    empty = ~levels.astype(bool).any(axis=tuple(axis for axis in range(levels.ndim) if axis != grid.axis))
+    empty = ~levels.astype(bool).any(axis=tuple(other for other in range(levels.ndim) if other != axis))
     if empty.any():
         scale = np.where(empty, np.maximum(scale, scale.max()), scale).astype(np.float32)
     return scale
@@ -86,31 +142,34 @@ def _store_bias(builder: Builder, steps: np.ndarray) -> str:
 def lower_int8(draft: Draft, node: Node) -> None:
     """Store the node's weight as int8 and its bias as int32; its activations are rounded by their formats.
 
+    A normalization behind a Conv goes into both.
+
     Raises:
         ExportError: a bias is too large for int32 steps of this input and weight scale.
     """
-    grid = activation_grid(draft, node.inputs[0], node)
-    weight = node.inputs[1]
-    levels = weight_levels(draft.module, weight)
+    grid, weight = activation_grid(draft, node.inputs[0], node), node.inputs[1]
+    consumers = draft.graph.consumers()
+    normalization = normalization_of(draft.graph, consumers, node)
+    if normalization is None:
+        product = _product_of(draft, node)
+    else:
+        product = _take_in(draft, node, normalization, grid.scale.item())
     if weight not in draft.stored:
-        users = draft.graph.consumers()[weight]
         # A Gemm whose weight names no zero point is not fused to QGemm; Conv and MatMul are.
-        _store_weight(draft, weight, levels, any(user.op == "Gemm" for user, _ in users))
-    if len(node.inputs) < 3 or not node.inputs[2]:
+        _store_weight(draft, weight, product, any(user.op == "Gemm" for user, _ in consumers[weight]))
+    if product.bias is None:
         return
-    bias = node.inputs[2]
-    weight_steps = _bounded_scale(draft, weight, levels)
-    steps = np.float32(grid.scale.item()) * weight_steps
-    quantized = np.rint(weight_array(draft.module, bias).astype(np.float64) / steps)
+    steps = np.float32(grid.scale.item()) * product.scale
+    quantized = np.rint(product.bias / steps)
     if np.abs(quantized).max() > _BIAS_LIMIT:
         raise ExportError(
-            f"{node.op} node {node.name!r}: bias {bias!r} is {np.abs(quantized).max():.2g} steps of its int8 kernel, "
-            f"int32 holds {_BIAS_LIMIT:.2g}",
+            f"{node.op} node {node.name!r}: bias {product.name!r} is {np.abs(quantized).max():.2g} steps of its int8 "
+            f"kernel, int32 holds {_BIAS_LIMIT:.2g}",
             hint="keep this node in float",
         )
     child = draft.builder.fork()
     value = _store_bias(child, quantized)
-    scale = add_scale(child, weight_steps)
+    scale = add_scale(child, product.scale)
     scale = child.node("Mul", [scale, add_scale_and_zero(child, grid, node.inputs[0])[0]])
-    child.node("DequantizeLinear", [value, scale], {"axis": 0} if steps.ndim else {}, bias)
-    draft.adopt(bias, "dense", "int8", child)
+    child.node("DequantizeLinear", [value, scale], {"axis": 0} if steps.ndim else {}, product.name)
+    draft.adopt(product.name, "dense", "int8", child)

@@ -9,13 +9,13 @@ import onnx
 import torch
 from onnx import helper, numpy_helper
 
+from calibration.observers import make_grid
 from toolchain.errors import ExportError
-from toolchain.export.activations import activation_values
+from toolchain.export.activations import activation_formats, activation_values
 from toolchain.export.kernels import KERNELS
 from toolchain.export.sessions import open_session, time_interleaved
 from toolchain.export.weights import weight_array
 from toolchain.export.writer import write_model
-from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import Node
 from toolchain.graph.build import build_graph
 from toolchain.module import OnnxModule
@@ -71,15 +71,16 @@ def with_activations(module: OnnxModule, kernels: Mapping[str, str], values: Map
     """
     timed = copy.copy(module)
     timed.formats = {name: found for name, found in module.formats.items() if name in module.graph.initializers}
+    grids = {}
     for name in activation_values(module.graph, kernels):
-        timed.formats[name] = module.formats.get(name) or TensorFormat(grid=_range_grid(values[name]))
+        known = module.formats.get(name)
+        grids[name] = known.grid if known is not None and known.grid is not None else make_grid(*_range(values[name]))
+    timed.formats.update(activation_formats(module.graph, kernels, grids))
     return timed
 
 
-def _range_grid(value: np.ndarray) -> Grid:
-    low, high = min(0.0, float(value.min())), max(0.0, float(value.max()))
-    scale = max((high - low) / 255, 1e-6)
-    return Grid(tuple(range(256)), torch.tensor(scale, dtype=torch.float32), round(-low / scale))
+def _range(value: np.ndarray) -> tuple[float, float]:
+    return (float(value.min()), float(value.max())) if value.size else (0.0, 0.0)
 
 
 def sample_values(

@@ -58,7 +58,7 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
     for node in graph.walk():
         KERNELS[chosen.get(node.outputs[0], "float")].lower(draft, node)
     for name in changed:
-        if name not in draft.stored:  # int8 kernels have stored their biases
+        if name not in draft.stored and name not in draft.replaced:  # int8 kernels have stored their biases
             _store_plain(draft, name)
     add_activations(draft, chosen)
     draft.settle(encode_pending(draft.builder, graph.opset))
@@ -137,6 +137,8 @@ def _with_values(tensor: onnx.TensorProto, draft: Draft) -> onnx.TensorProto:
 def _written(node: onnx.NodeProto, draft: Draft) -> list[onnx.NodeProto]:
     """Return what stands in the place of an original node."""
     key = node.output[0]
+    if key in draft.merged:
+        return []
     if node.op_type != "Constant" or key not in draft.replaced | draft.values.keys():
         return [*draft.before.get(key, ()), draft.edited.get(key, node), *draft.after.get(key, ())]
     if key in draft.replaced:
