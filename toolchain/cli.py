@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from toolchain.commands.bench import bench
 from toolchain.commands.check import check
 from toolchain.commands.demo import demo
 from toolchain.commands.inspect import inspect_model
@@ -18,6 +19,7 @@ Examples:
   compress model.onnx --recipe recipe.toml -o small.onnx --report report/
   compress model.onnx --recipe recipe.toml -o small.onnx --report report/ --resume
   compress inspect model.onnx
+  compress bench model.onnx model.compressed.onnx
   compress check small-report/ --max-drop 0.5 --max-size 2MB
 """
 
@@ -59,5 +61,5 @@ def main() -> None:
     """
 
 
-for _command in (inspect_model, check, demo):
+for _command in (inspect_model, bench, check, demo):
     main.add_command(_command)

@@ -1,10 +1,10 @@
 import numpy as np
 
-from toolchain.bench.estimate import bootstrap_medians, interval, noise, summarize
+from toolchain.bench.estimate import STATISTICS, bootstrap, interval, noise, summarize
 
 
 def speedup_interval(rounds):
-    medians = bootstrap_medians(rounds)
+    medians = bootstrap(rounds)[:, 0]
     return interval(medians[:, 0] / medians[:, 1])
 
 
@@ -51,7 +51,7 @@ def test_a_slow_spell_that_hits_all_models_widens_their_medians_but_not_their_ra
     machine = np.repeat([1.0, 1.5, 1.0, 1.5], 100)[:, None]
     rounds = [machine * (np.array([2.0, 1.0]) + 0.01 * rng.random((400, 2))) for _ in range(4)]
 
-    medians = bootstrap_medians(rounds)
+    medians = bootstrap(rounds)[:, 0]
     first, ratio = interval(medians[:, 0]), interval(medians[:, 0] / medians[:, 1])
 
     assert first[1] - first[0] > 0.2
@@ -61,8 +61,21 @@ def test_a_slow_spell_that_hits_all_models_widens_their_medians_but_not_their_ra
 def test_the_bootstrap_is_reproducible_and_takes_any_number_of_models():
     rounds = [np.random.default_rng(3).random((50, 3)) + 1]
 
-    assert bootstrap_medians(rounds).shape == (1000, 3)
-    assert (bootstrap_medians(rounds) == bootstrap_medians(rounds)).all()
+    drawn = bootstrap(rounds)
+
+    assert drawn.shape == (1000, 4, 3)
+    assert (drawn == bootstrap(rounds)).all()
+
+
+def test_every_statistic_lies_in_its_own_interval():
+    times = 1 + np.random.default_rng(5).random((400, 1))
+    figures = summarize(times[:, 0])
+
+    drawn = bootstrap([times])
+
+    for row, name in enumerate(STATISTICS):
+        low, high = interval(drawn[:, row, 0])
+        assert low <= figures[f"{name}_ms"] <= high
 
 
 def test_a_narrow_interval_is_not_noisy_and_neither_is_a_clear_gain():
@@ -75,3 +88,18 @@ def test_an_interval_that_cannot_tell_says_how_wide_it_is_and_who_disturbed():
         "the interval 0.90 to 1.10 is 20% wide; other processes took the processor away 100 times a second"
     )
     assert noise(3.0, (2.0, 4.0), None, 5) == "the interval 2.00 to 4.00 is 67% wide"
+
+
+def test_a_single_turn_is_its_own_interval():
+    drawn = bootstrap([np.array([[2.0, 3.0]])])
+
+    assert (drawn == [2.0, 3.0]).all()
+
+
+def test_resamples_are_percentiles_of_whole_turns_drawn():
+    times = np.array([[1.0], [2.0], [10.0]])
+
+    drawn = bootstrap([times])[:, 0, 0]
+
+    assert set(drawn) <= {1.0, 2.0, 10.0}
+    assert len(set(drawn)) == 3

@@ -8,6 +8,8 @@ import numpy as np
 CURVE_POINTS = 200  # quantiles of each distribution that is kept for a chart
 RESAMPLES = 1000
 SEED = 0  # of the bootstrap
+STATISTICS = ("p50", "p90", "p99", "mean")
+PERCENTILES = (50, 90, 99)
 CONFIDENCE = (2.5, 97.5)  # percent
 
 # An interval as wide as these parts of the speedup does not tell: the first where it contains 1, the second anyway.
@@ -20,7 +22,7 @@ def summarize(times_ms: np.ndarray) -> dict[str, Any]:
     Args:
         times_ms: shape ``[runs]``.
     """
-    p50, p90, p99 = np.percentile(times_ms, (50, 90, 99))
+    p50, p90, p99 = np.percentile(times_ms, PERCENTILES)
     points = min(CURVE_POINTS, len(times_ms))
     curve = np.quantile(times_ms, (np.arange(points) + 0.5) / points)
     return {
@@ -33,8 +35,8 @@ def summarize(times_ms: np.ndarray) -> dict[str, Any]:
     }
 
 
-def bootstrap_medians(rounds: Sequence[np.ndarray]) -> np.ndarray:
-    """Return medians over all rounds as they might have come out, shape ``[resamples, models]``.
+def bootstrap(rounds: Sequence[np.ndarray]) -> np.ndarray:
+    """Return p50, p90, p99 and mean of all rounds as they might have come out, shape ``[resamples, 4, models]``.
 
     Two-level bootstrap. Rounds are drawn first, because fresh sessions of one file already differ by some tenths of a
     percent. In each, blocks of neighbouring turns are drawn (circular block bootstrap, Politis and Romano 1992),
@@ -44,21 +46,36 @@ def bootstrap_medians(rounds: Sequence[np.ndarray]) -> np.ndarray:
         rounds: times of each round, shape ``[turns, models]``.
     """
     rng = np.random.default_rng(SEED)
-    medians = np.empty((RESAMPLES, rounds[0].shape[1]))
+    times = np.concatenate(rounds)
+    order = np.argsort(times, axis=0)  # once: a resample is how often each turn was drawn
+    rising = np.take_along_axis(times, order, axis=0)
+    starts = np.cumsum([0, *(len(item) for item in rounds)])
+    drawn = np.empty((RESAMPLES, len(STATISTICS), times.shape[1]))
     for number in range(RESAMPLES):
         chosen = rng.integers(len(rounds), size=len(rounds))
-        medians[number] = np.median(np.concatenate([_resample(rounds[index], rng) for index in chosen]), axis=0)
-    return medians
+        turns = [starts[index] + _draw_blocks(len(rounds[index]), rng) for index in chosen]
+        counts = np.bincount(np.concatenate(turns), minlength=len(times))
+        for model in range(times.shape[1]):
+            drawn[number, :3, model] = _percentiles(rising[:, model], counts[order[:, model]])
+        drawn[number, 3] = counts @ times / counts.sum()
+    return drawn
 
 
-def _resample(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return as many turns, drawn in blocks of about the root of their number."""
-    count = len(times)
+def _draw_blocks(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the positions of ``count`` turns, drawn in blocks of about the root of their number."""
     length = max(1, round(count**0.5))
     starts = rng.integers(count, size=-(-count // length))
-    index = (starts[:, None] + np.arange(length)).reshape(-1)[:count] % count
-    chosen: np.ndarray = times[index]
-    return chosen
+    positions: np.ndarray = (starts[:, None] + np.arange(length)).reshape(-1)[:count] % count
+    return positions
+
+
+def _percentiles(rising: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return ``np.percentile(np.repeat(rising, counts), PERCENTILES)`` without making that array."""
+    up_to = counts.cumsum()
+    rank = np.array(PERCENTILES) / 100 * (up_to[-1] - 1)
+    low, high = (rising[np.searchsorted(up_to, bound, side="right")] for bound in (np.floor(rank), np.ceil(rank)))
+    between: np.ndarray = low + (high - low) * (rank % 1)
+    return between
 
 
 def interval(values: np.ndarray) -> list[float]:

@@ -13,7 +13,7 @@ import numpy as np
 from toolchain.bench import estimate, probe
 from toolchain.bench.inputs import Feeds, Prepared, Shape, check_feeds, prepare
 from toolchain.bench.layers import match_layers
-from toolchain.errors import DataError
+from toolchain.errors import BenchError, DataError, nearest
 from toolchain.graph import load_graph, model_files
 from toolchain.measure.size import file_bytes, gzip_bytes
 from toolchain.progress import Progress
@@ -50,6 +50,18 @@ class Settings:
     profile: bool = False
 
 
+def provider_name(short: str) -> str:
+    """Return ONNX Runtime's name of a provider that is called ``short``, such as ``"cuda"``.
+
+    Raises:
+        BenchError: the runtime knows none of that name.
+    """
+    known = {probe.short_provider(name): name for name in probe.known_providers()}
+    if short.lower() not in known:
+        raise BenchError(f"ONNX Runtime knows no execution provider {short!r}", hint=nearest(short, known))
+    return known[short.lower()]
+
+
 def bench(models: Sequence[Path], settings: Settings, progress: Progress) -> dict[str, Any]:
     """Measure models on this machine and return the bench document.
 
@@ -59,9 +71,13 @@ def bench(models: Sequence[Path], settings: Settings, progress: Progress) -> dic
         progress: is told how far it is.
 
     Raises:
-        ToolchainError: a file is no model, or inputs do not fit. What the runtime cannot load or run has its ``error``
-            in the document instead, and the other figures are there.
+        ToolchainError: a provider is not installed, a file is no model, or inputs do not fit. What the runtime cannot
+            load or run has its ``error`` in the document instead, and the other figures are there.
     """
+    for provider in settings.providers:
+        objection = probe.objection(probe.Case("", (), provider=provider, transfers=settings.transfers))
+        if objection is not None:
+            raise BenchError(objection, hint="another build of onnxruntime, such as onnxruntime-gpu, may offer more")
     prepared = prepare_inputs(models, settings)
     with tempfile.TemporaryDirectory(prefix="compress-bench-") as name:
         folder = Path(name)
@@ -214,17 +230,18 @@ def _memory(found: Mapping[str, int] | None) -> dict[str, int] | None:
 def _add_times(models: Sequence[dict[str, Any]], case: Mapping[str, Any]) -> None:
     rounds = [np.array(times) for times in case["rounds_ms"]]
     times, loads = np.concatenate(rounds), np.array(case["loads_ms"])
-    medians, drawn = np.median(times, axis=0), estimate.bootstrap_medians(rounds)
-    drawn_loads = estimate.bootstrap_medians([loads])
+    drawn, drawn_loads = estimate.bootstrap(rounds), estimate.bootstrap([loads])
     for column, index in enumerate(case["timed"]):
         model = models[index]
         model |= estimate.summarize(times[:, column])
-        model["p50_ci95_ms"] = estimate.interval(drawn[:, column])
+        for row, statistic in enumerate(estimate.STATISTICS):
+            model[f"{statistic}_ci95_ms"] = estimate.interval(drawn[:, row, column])
         model["throughput_per_s"] = 1e3 * case["batch"] / model["mean_ms"]
         model["load_ms"] = float(np.median(loads[:, column]))
-        model["load_ci95_ms"] = estimate.interval(drawn_loads[:, column])
+        model["load_ci95_ms"] = estimate.interval(drawn_loads[:, 0, column])
         model["sessions"] = len(rounds)
-        if column and not case["timed"][0]:
-            speedup, ci95 = float(medians[0] / medians[column]), estimate.interval(drawn[:, 0] / drawn[:, column])
+        if index and not case["timed"][0]:  # there is an original to compare with
+            ci95 = estimate.interval(drawn[:, 0, 0] / drawn[:, 0, column])
+            speedup = models[0]["p50_ms"] / model["p50_ms"]
             why = estimate.noise(speedup, ci95, case["preempted"], case["timing_s"])
             model |= {"speedup": speedup, "speedup_ci95": ci95, "noisy": bool(why), "noise": why}
