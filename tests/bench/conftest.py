@@ -1,53 +1,62 @@
-"""An SSH server on loopback, and the client that knows it."""
+"""Small models to measure, and feeds for them."""
 
-import os
-
+import numpy as np
+import onnx
+import onnx.parser
 import pytest
-import sshd
+from onnx import numpy_helper
+
+MLP = """
+<ir_version: 8, opset_import: ["" : 13]>
+mlp (float[N,6] x) => (float[N,4] logits)
+{
+    hidden = Gemm<transB = 1>(x, first_weight)
+    active = Relu(hidden)
+    logits = Gemm<transB = 1>(active, second_weight)
+}
+"""
 
 
-def _serve(kind, folder):
-    reason = sshd.missing(kind)
-    if reason:
-        pytest.skip(reason)
-    temporary = folder / "temporary"
-    temporary.mkdir()
-    sshd.keys(folder)
-    process, port = sshd.start(kind, folder, temporary)
-    sshd.install_client(folder)
-    return process, sshd.Server(port, folder, temporary)
+def mlp(path, width=16):
+    """Write a perceptron of one hidden layer, and return its path."""
+    proto = onnx.parser.parse_model(MLP)
+    rng = np.random.default_rng(0)
+    for name, shape in (("first_weight", (width, 6)), ("second_weight", (4, width))):
+        proto.graph.initializer.append(numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name))
+    onnx.save(proto, path)
+    return path
 
 
-@pytest.fixture(scope="session", params=sshd.KINDS)
-def any_server(request, tmp_path_factory):
-    """Both servers, one after the other."""
-    process, server = _serve(request.param, tmp_path_factory.mktemp(request.param))
-    yield server
-    process.terminate()
-    process.wait()
-
-
-@pytest.fixture(scope="session")
-def one_server(tmp_path_factory):
-    """OpenSSH's server where it is installed."""
-    kind = next((kind for kind in sshd.KINDS if sshd.missing(kind) is None), sshd.KINDS[0])
-    process, server = _serve(kind, tmp_path_factory.mktemp("server"))
-    yield server
-    process.terminate()
-    process.wait()
-
-
-def _reach(server, monkeypatch):
-    monkeypatch.setenv("PATH", f"{server.folder / 'bin'}:{os.environ['PATH']}")
-    assert not list(server.temporary.iterdir()), "left behind by the test before"
-    return server
+def write(path, text):
+    """Write a model given as text, and return its path."""
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
 
 
 @pytest.fixture
-def anywhere(any_server, monkeypatch):
-    return _reach(any_server, monkeypatch)
+def models(tmp_path):
+    return mlp(tmp_path / "original.onnx", 64), mlp(tmp_path / "compressed.onnx", 16)
 
 
 @pytest.fixture
-def device(one_server, monkeypatch):
-    return _reach(one_server, monkeypatch)
+def unknown_operator(tmp_path):
+    return write(
+        tmp_path / "unknown.onnx",
+        '<ir_version: 8, opset_import: ["" : 13, "com.example" : 1]> '
+        "agraph (float[N,6] x) => (float[N,6] y) { y = com.example.Frobnicate (x) }",
+    )
+
+
+@pytest.fixture
+def make_model(tmp_path):
+    def make(text, name="model"):
+        return write(tmp_path / f"{name}.onnx", text)
+
+    return make
+
+
+@pytest.fixture
+def feeds(tmp_path):
+    path = tmp_path / "feeds.npz"
+    np.savez(path, np.ones((2, 6), np.float32))
+    return str(path)

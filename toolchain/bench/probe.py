@@ -74,11 +74,11 @@ LEVELS = {
     "none": "ORT_DISABLE_ALL",
 }
 
-ROUNDS = 8  # fresh sessions of all models
+MIN_ROUNDS, MAX_ROUNDS = 2, 8  # fresh sessions of all models
 LOAD_SHARE = 0.3  # of the time, at most, goes into loading more than once
-MIN_TURNS = 6
+MIN_TURNS = 4  # in a round
 MAX_TURNS = 4000  # over all rounds
-MIN_WARM_UP = 3
+MIN_WARM_UP = 1  # turns after the first, in which a session allocates
 WARM_UP_SHARE = 0.15  # of the time, at most
 STABLE_TURNS = 5  # warm is what has not become 1 % faster for so many turns
 STABLE_GAIN = 0.99
@@ -329,12 +329,11 @@ def _time(request: dict[str, Any], case: Case, _folder: Path) -> dict[str, Any]:
     while len(rounds_ms) < count:
         try:
             runners, spent_ms = _open_all(request, case, feeds, rng)
-            for run_once in runners:
-                run_once()
             loads_ms.append(spent_ms)
+            first_ms = sum(_turn(runners, range(len(runners))))
             if not rounds_ms:
-                count = min(ROUNDS, max(1, int(1e3 * request["seconds"] * LOAD_SHARE / sum(spent_ms))))
-            seconds = request["seconds"] * (1 - LOAD_SHARE) / count
+                count = _affordable_rounds(1e3 * request["seconds"], sum(spent_ms), first_ms)
+            seconds = (request["seconds"] - count * sum(spent_ms) / 1e3) / count
             said = _Said(len(rounds_ms) / count, 1 / count)
             rounds_ms.append(_interleave(runners, seconds, MAX_TURNS // count, rng, said))
         except Exception as error:  # noqa: BLE001
@@ -347,6 +346,12 @@ def _time(request: dict[str, Any], case: Case, _folder: Path) -> dict[str, Any]:
         "preempted": None if before is None or after is None else after - before,
         "timing_s": time.perf_counter() - started,
     }
+
+
+def _affordable_rounds(time_ms: float, load_ms: float, turn_ms: float) -> int:
+    """Return in how many rounds to spend the time, where loading and one turn of all models take so long."""
+    shortest_ms = load_ms + (1 + MIN_WARM_UP + MIN_TURNS) * turn_ms
+    return max(MIN_ROUNDS, min(MAX_ROUNDS, int(LOAD_SHARE * time_ms / load_ms), int(time_ms / shortest_ms)))
 
 
 class _Said:
