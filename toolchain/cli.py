@@ -9,6 +9,7 @@ from toolchain.commands.check import check
 from toolchain.commands.demo import demo
 from toolchain.commands.inspect import inspect_model
 from toolchain.commands.model import run
+from toolchain.commands.report import report_runs
 from toolchain.errors import nearest
 
 EXAMPLES = """\b
@@ -21,6 +22,7 @@ Examples:
   compress inspect model.onnx
   compress bench model.onnx model.compressed.onnx
   compress check small-report/ --max-drop 0.5 --max-size 2MB
+  compress report runs/
 """
 
 
@@ -61,5 +63,5 @@ def main() -> None:
     """
 
 
-for _command in (inspect_model, bench, check, demo):
+for _command in (inspect_model, bench, check, demo, report_runs):
     main.add_command(_command)

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from toolchain.measure import units
+from toolchain.measure.quality import ACCURACY, AGREEMENT
 from toolchain.measure.summary import speed_text
 from toolchain.measure.verdict import short_provider
 
-# The names of the report's metrics, as its schema has them.
-ACCURACY, AGREEMENT = "top-1 accuracy", "agreement with the original"
 NOTABLE_DROP = 0.01  # an accuracy or agreement that falls by more is marked
 
 Tone = Literal["good", "warn", ""]

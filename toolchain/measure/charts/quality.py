@@ -5,6 +5,7 @@ from typing import Any
 
 from toolchain.measure import svg, units
 from toolchain.measure.charts.chart import AXIS_HEIGHT, Chart
+from toolchain.measure.quality import ACCURACY
 
 MOST_CLASSES = 24  # in the chart; its table has all
 BAR = 21  # height of a class's row
@@ -66,7 +67,7 @@ def classes_chart(quality: Mapping[str, Any]) -> Chart | None:
         parts.append(svg.text(place, y + 12, f"{change:+.1f}" if change else "0", "value", anchor))
     height = len(shown) * BAR + 6
     axis = svg.line((scale(0), 2), (scale(0), height), "zero")
-    labelled = quality["metric"] == "top-1 accuracy"
+    labelled = quality["metric"] == ACCURACY
     title = "Accuracy of each class" if labelled else "Agreement in each class"
     description = "; ".join(f"class {row['class']}: {change:+.1f} points" for row, change in shown)
     limited = "" if len(shown) == len(ordered) else f"The {MOST_CLASSES} that changed most of {len(ordered)} classes. "
