@@ -192,4 +192,4 @@ def _draw(signal: Signal, leading: Shape, rng: np.random.Generator) -> np.ndarra
         values = rng.integers(0, 256, shape)
     else:
         values = rng.integers(0, signal.high, shape)
-    return np.ascontiguousarray(np.asarray(values).astype(signal.dtype))
+    return np.array(values, signal.dtype, order="C")

@@ -333,7 +333,7 @@ def _time(request: dict[str, Any], case: Case, _folder: Path) -> dict[str, Any]:
             first_ms = sum(_turn(runners, range(len(runners))))
             if not rounds_ms:
                 count = _affordable_rounds(1e3 * request["seconds"], sum(spent_ms), first_ms)
-            seconds = (request["seconds"] - count * sum(spent_ms) / 1e3) / count
+            seconds = max(1e-3, request["seconds"] / count - sum(spent_ms) / 1e3)
             said = _Said(len(rounds_ms) / count, 1 / count)
             rounds_ms.append(_interleave(runners, seconds, MAX_TURNS // count, rng, said))
         except Exception as error:  # noqa: BLE001
