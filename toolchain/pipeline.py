@@ -23,6 +23,7 @@ from toolchain.export import Parity, WrittenModel, check_folded, shorten, verify
 from toolchain.gates.judge import Outcome, judge
 from toolchain.gates.limits import Gates
 from toolchain.graph import Graph, save_proto
+from toolchain.hints import Original, try_alternatives
 from toolchain.measure import (
     Measurements,
     build_report,
@@ -190,8 +191,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     told.phase("export and verify", EXPORT_WEIGHT)
     written, parity, note = _export(trainer.module, done, workload.split.evaluation, target)
     told.phase("measure", MEASURE_WEIGHT)
-    reasons = {node: choice.reason for node, choice in done.kernels.items()}
-    weights = weights_section(graph, trainer.module, written.tensors, reasons, done.dead)
+    weights = weights_section(graph, trainer.module, written.tensors, done.kernels, done.dead)
+    latency = measure_latency(source, target, sample, plan.export.threads)
     measured = Measurements(
         original=source,
         compressed=target,
@@ -200,7 +201,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         size=size_section(source, target),
         weights=weights,
         quality=quality_section(source, target, workload.split.evaluation, classes=workload.classes),
-        latency=measure_latency(source, target, sample, plan.export.threads),
+        latency=latency,
+        trials=try_alternatives(Original(source, graph, teacher, workload), plan, sample, latency),
         parity=asdict(parity),
         timings={
             "load_s": loaded - started,
@@ -227,7 +229,8 @@ def _tell(progress: Progress, *texts: str) -> list[str]:
 
 def _training_notes(plan: Plan, done: Compression) -> tuple[str, ...]:
     """Return what the report says of how training went."""
-    return describe_trials(done.scores), shortage(done.phases) if plan.train.epochs is None else ""
+    late = shortage(done.phases) if plan.train.epochs is None else ""
+    return describe_trials(done.scores), *done.notes, late
 
 
 def _frozen_note(module: OnnxModule) -> str:

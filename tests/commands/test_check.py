@@ -42,7 +42,7 @@ def test_a_report_that_meets_every_threshold_exits_with_0(folder):
 def test_one_missed_threshold_exits_with_1(folder):
     result = check(folder, *ALL, "--max-size", "1B")
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[2].startswith("FAIL  max-size     at most 1 B")
+    assert result.stdout.splitlines()[2].startswith("FAIL  max-size      at most 1 B")
     assert result.stdout.splitlines()[-1] == "1 of 6 gates failed"
 
 

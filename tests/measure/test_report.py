@@ -22,6 +22,7 @@ def test_the_report_has_every_section_of_the_schema(report):
         "weights",
         "quality",
         "latency",
+        "trials",
         "parity",
         "verdict",
         "environment",

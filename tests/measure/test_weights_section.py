@@ -3,6 +3,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from toolchain.export import KernelChoice
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import load_graph
 from toolchain.measure.weights import describe_dead, weights_section
@@ -63,11 +64,13 @@ def test_a_model_whose_weights_are_all_zero_has_no_ratio(module):
 
 
 def test_a_row_says_why_its_node_has_its_kernel(module):
-    node = module.graph.nodes[0].name
+    choice = KernelChoice("int8", "int8 2x faster than float", {"int8": 1.0, "float": 2.0})
 
-    first, second = weights_section(module.graph, module, {}, {node: "int8 2x faster than float"})["tensors"]
+    first, second = weights_section(module.graph, module, {}, {module.graph.nodes[0].name: choice})["tensors"]
 
     assert (first["kernel_reason"], second["kernel_reason"]) == ("int8 2x faster than float", "")
+    assert first["kernel_ms"] == {"int8": 1.0, "float": 2.0}
+    assert "kernel_ms" not in second
 
 
 def test_kept_weights_that_went_out_with_dead_channels_are_told(module):

@@ -1,7 +1,7 @@
 """Chooses kernels by measured time."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,10 +20,17 @@ Assignment = Mapping[str, str]  # kernel by weight name
 
 @dataclass(frozen=True)
 class KernelChoice:
-    """The kernel of one node, and the measurement or rule that decided."""
+    """The kernel of one node, and the measurement or rule that decided.
+
+    Attributes:
+        kernel: key of ``KERNELS``.
+        reason: in words.
+        alone_ms: what the layer takes alone by each kernel that was timed.
+    """
 
     kernel: str
     reason: str
+    alone_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 def choose_kernels(
@@ -61,7 +68,8 @@ def choose_kernels(
     reasons = {layer.weight: _only_float(layer) for layer in layers}
     for layer in open_layers:
         kernel = candidates[best][layer.weight]
-        reasons[layer.weight] = KernelChoice(kernel, _reason(kernel, alone[layer.weight], note))
+        took = alone[layer.weight]
+        reasons[layer.weight] = KernelChoice(kernel, _reason(kernel, took, note), took)
     return _spread(layers, reasons)
 
 

@@ -42,6 +42,7 @@ class Measurements:
             does not have.
         phases: how long each phase trained, against what was planned for it.
         notes: sentences for the reader, such as which data were held out.
+        trials: from ``try_alternatives``.
     """
 
     original: Path
@@ -57,6 +58,7 @@ class Measurements:
     convergence: Sequence[Mapping[str, Any]] = ()
     phases: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()
+    trials: Sequence[Mapping[str, Any]] = ()
 
 
 def build_report(measured: Measurements) -> dict[str, Any]:
@@ -77,6 +79,7 @@ def build_report(measured: Measurements) -> dict[str, Any]:
             "weights": measured.weights,
             "quality": measured.quality,
             "latency": measured.latency,
+            "trials": measured.trials,
             "parity": measured.parity,
             "verdict": [],
             "environment": environment_section(),

@@ -30,11 +30,23 @@ class Stored(Protocol):
         """Bytes in the file of everything that rebuilds the tensor."""
 
 
+class Choice(Protocol):
+    """How a node came to its kernel."""
+
+    @property
+    def reason(self) -> str:
+        """In words."""
+
+    @property
+    def alone_ms(self) -> Mapping[str, float]:
+        """Milliseconds of the layer alone by each kernel that was timed."""
+
+
 def weights_section(
     original: Graph,
     module: OnnxModule,
     stored: Mapping[str, Stored],
-    reasons: Mapping[str, str] | None = None,
+    choices: Mapping[str, Choice] | None = None,
     dead: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Return the report's ``weights`` section over all prunable tensors of the original model.
@@ -44,7 +56,7 @@ def weights_section(
         module: the compressed model, which may lack channels.
         stored: how each tensor that the exporter wrote lies in the file, by initializer name; a tensor that is absent
             lies there as it was, dense and in float.
-        reasons: why a node has the kernel that it has, by node name.
+        choices: the kernel that a node has, and why, by node name.
         dead: how many weights that pruning kept went out with channels that no output depended on, by tensor name.
 
     Returns:
@@ -59,7 +71,7 @@ def weights_section(
         _row(weight, module, stored.get(weight.name), layouts.get(weight.name))
         | _before(original.initializers[weight.name], module.tensor(weight.name))
         | {"dead": (dead or {}).get(weight.name, 0)}
-        | _why(weight, reasons or {})
+        | _why(weight, choices or {})
         for weight in prunable
     ]
     total, nonzero = sum(row["size"] for row in rows), sum(row["nonzero"] for row in rows)
@@ -96,6 +108,7 @@ def _row(weight: Weight, module: OnnxModule, stored: Stored | None, layout: Layo
         "op": weight.op,
         "shape": list(weight.shape),
         "new_shape": list(values.shape),
+        "groups": 1 if layout is None else layout.groups,
         "size": weight.size,
         "nonzero": int(torch.count_nonzero(values)),
         "bits": 8 * values.element_size() if grid is None else grid.bits,
@@ -110,6 +123,8 @@ def _before(original: np.ndarray, after: torch.Tensor) -> dict[str, Any]:
     return {"original_bytes": original.nbytes, "histogram": histogram(original, after.detach().cpu().numpy())}
 
 
-def _why(weight: Weight, reasons: Mapping[str, str]) -> dict[str, str]:
-    said = [reasons[node] for node in weight.nodes if reasons.get(node)]
-    return {"kernel_reason": "; ".join(dict.fromkeys(said))}
+def _why(weight: Weight, choices: Mapping[str, Choice]) -> dict[str, Any]:
+    made = [choices[node] for node in weight.nodes if node in choices]
+    said = dict.fromkeys(choice.reason for choice in made if choice.reason)
+    times = dict(made[0].alone_ms) if made else {}  # all nodes that share the weight were timed together
+    return {"kernel_reason": "; ".join(said)} | ({"kernel_ms": times} if times else {})
