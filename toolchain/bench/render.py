@@ -53,7 +53,7 @@ def render_bench(document: Mapping[str, Any], colour: bool = False, width: int =
         ]
     parts += ["", Text(_LEGEND, style="dim")]
     parts += [Text(printable(f"note: {note}")) for note in document["notes"]]
-    return _text(Group(*parts), colour, width)
+    return as_text(Group(*parts), colour, width)
 
 
 def render_changes(changes: Sequence[Change], notes: Sequence[str], colour: bool = False, width: int = WIDTH) -> str:
@@ -67,15 +67,15 @@ def render_changes(changes: Sequence[Change], notes: Sequence[str], colour: bool
     """
     parts: list[RenderableType] = []
     for case, group in groupby(changes, key=attrgetter("case")):
-        table = _table("", "then", "now", "now / then (95 %)", "verdict")
+        table = new_table("", "then", "now", "now / then (95 %)", "verdict")
         for change in group:
             low, high = change.ci95
             ratio = f"{change.ratio:.3f}" + (f" ({low:.3f} to {high:.3f})" if low < high else "")
             figures = (_figure(change.figure, value) for value in (change.before, change.after))
             verdict = Text(_VERDICTS[change.verdict], style=_STYLES.get(change.verdict, ""))
-            table.add_row(*_cells(f"{change.model}: {change.figure}", *figures, ratio), verdict)
+            table.add_row(*row_cells(f"{change.model}: {change.figure}", *figures, ratio), verdict)
         parts += ["", Text(f"then and now: {printable(case or 'files')}", style="bold"), table]
-    return _text(Group(*parts, *(Text(printable(f"note: {note}")) for note in notes)), colour, width)
+    return as_text(Group(*parts, *(Text(printable(f"note: {note}")) for note in notes)), colour, width)
 
 
 def _figure(name: str, value: float) -> str:
@@ -85,12 +85,12 @@ def _figure(name: str, value: float) -> str:
 
 
 def _files(models: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("model", "file", "gzip", "smaller")
+    table = new_table("model", "file", "gzip", "smaller")
     first = models[0]
     for index, model in enumerate(models):
         ratio = units.times(first["file_bytes"] / model["file_bytes"]) if index else ""
         sizes = (units.bytes_text(model[key]) for key in ("file_bytes", "gzip_bytes"))
-        table.add_row(*_cells(model["name"], *sizes, ratio))
+        table.add_row(*row_cells(model["name"], *sizes, ratio))
     return table
 
 
@@ -100,23 +100,23 @@ def _heading(case: Mapping[str, Any]) -> str:
 
 
 def _times(case: Mapping[str, Any]) -> Table:
-    table = _table("", "p50", "p90", "p99", "samples/s", "speedup (95 %)")
+    table = new_table("", "p50", "p90", "p99", "samples/s", "speedup (95 %)")
     for index, model in enumerate(case["models"]):
         cells = [
             *(_ms(model.get(key)) for key in ("p50_ms", "p90_ms", "p99_ms")),
             units.significant(model["throughput_per_s"]) if "throughput_per_s" in model else _EMPTY,
             _speedup(model) if index else "",
         ]
-        table.add_row(*_cells(model["name"], *cells))
+        table.add_row(*row_cells(model["name"], *cells))
     return table
 
 
 def _resources(case: Mapping[str, Any]) -> Table:
-    table = _table("", "time to load", "memory to load", "memory to run")
+    table = new_table("", "time to load", "memory to load", "memory to run")
     for model in case["models"]:
         memory = model["memory"] or {}
         sizes = (units.bytes_text(memory[key]) if key in memory else _EMPTY for key in ("load_bytes", "peak_bytes"))
-        table.add_row(*_cells(model["name"], _ms(model.get("load_ms")), *sizes))
+        table.add_row(*row_cells(model["name"], _ms(model.get("load_ms")), *sizes))
     return table
 
 
@@ -153,14 +153,14 @@ def _layers(model: Mapping[str, Any], models: int) -> list[RenderableType]:
         return []
     alone = models == 1
     totals = [sum(row[key] or 0.0 for row in rows) for key in ("original_ms", "compressed_ms")]
-    table = _table(f"where the time goes: {model['name']}", "operator", *(["time", "share"] if alone else _PAIR))
+    table = new_table(f"where the time goes: {model['name']}", "operator", *(["time", "share"] if alone else _PAIR))
     ordered = busiest(rows)
     rest = ordered[LAYERS_SHOWN:]
     for row in ordered[:LAYERS_SHOWN]:
-        table.add_row(*_cells(row["name"], row["op"], *_spent(row, totals, alone)))
+        table.add_row(*row_cells(row["name"], row["op"], *_spent(row, totals, alone)))
     if rest:
         sums = {key: sum(row[key] or 0.0 for row in rest) for key in ("original_ms", "compressed_ms")}
-        table.add_row(*_cells(f"{len(rest)} more", "", *_spent(sums, totals, alone)))
+        table.add_row(*row_cells(f"{len(rest)} more", "", *_spent(sums, totals, alone)))
     return [Padding(table, (1, 0, 0, 0))]
 
 
@@ -180,7 +180,8 @@ def _share(value: float | None, total: float) -> str:
     return "" if value is None or not total else f"{value / total:.0%}"
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """Return an empty table; the first column, operators and verdicts are text, the others are figures."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
     for index, column in enumerate(columns):
         is_text = index == 0 or column in ("operator", "verdict")
@@ -190,11 +191,13 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _cells(*texts: str) -> list[Text]:
+def row_cells(*texts: str) -> list[Text]:
+    """Return the cells of a row, with nothing in them that a terminal would obey."""
     return [Text(printable(text)) for text in texts]
 
 
-def _text(content: RenderableType, colour: bool, width: int) -> str:
+def as_text(content: RenderableType, colour: bool, width: int) -> str:
+    """Return what a terminal of so many characters would show."""
     stream = io.StringIO()
     console = Console(
         file=stream,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolchain.commands.devices import SCRIPT, Devices, with_devices
 from toolchain.commands.reported import reported
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[st
 @click.option("--compare", type=_FILE, help="JSON of an earlier --json: show what changed, and what is noise.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@with_devices
 def bench(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     models: tuple[Path, ...],
     threads: tuple[int, ...],
@@ -84,6 +86,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     compare: Path | None,
     as_json: bool,
     quiet: bool,
+    devices: Devices,
 ) -> None:
     """Measure what models cost to run in ONNX Runtime.
 
@@ -109,14 +112,23 @@ def bench(  # noqa: PLR0913, PLR0917 - one argument per option of the command
             seconds=seconds,
             profile=profile,
         )
+        if devices.script:
+            from toolchain.bench.script import write_script
+
+            click.echo(write_script(models, settings, devices.output or SCRIPT))
+            return
         with watch(quiet) as progress:
-            document = measurement.bench(models, settings, progress)
-        changes = None if earlier is None else history.compare(earlier, document)
-        click.echo(_json(document, changes) if as_json else _tables(document, changes))
+            document, unreached = devices.measure(models, settings, progress)
+        if document["cases"]:
+            changes = None if earlier is None else history.compare(earlier, document)
+            click.echo(_json(document, changes) if as_json else _tables(document, changes))
+            devices.add_to_report(document)
         failed = [why for case in document["cases"] for why in rows.complaints(case)]
         for why in failed:
             click.echo(f"error: {why}", err=True)
-        if failed:
+        for error in unreached:
+            click.echo(f"error: {error}\nhint: {error.hint}", err=True)
+        if failed or unreached:
             raise click.exceptions.Exit(1)
 
 
@@ -129,7 +141,8 @@ def _json(document: dict[str, Any], compared: "tuple[list[Change], list[str]] | 
 
 def _tables(document: dict[str, Any], compared: "tuple[list[Change], list[str]] | None") -> str:
     from toolchain.bench.render import render_bench, render_changes
+    from toolchain.bench.render_devices import render_devices
 
     # Click strips the colour where it is not wanted.
-    text = render_bench(document, colour=True)
+    text = render_bench(document, colour=True) + render_devices(document, colour=True)
     return (text if compared is None else text + render_changes(*compared, colour=True)).rstrip("\n")

@@ -1,0 +1,289 @@
+"""``--on``: the probe on another machine, its figures, and its outputs beside this machine's."""
+
+import io
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import onnxruntime as ort
+
+from toolchain.bench import probe
+from toolchain.bench.complaints import printable
+from toolchain.bench.differences import model_differences
+from toolchain.bench.hosts import Host
+from toolchain.bench.measurement import Settings, add_host, describe, make_job, prepare_inputs
+from toolchain.bench.transport import Connection, Ended, connect
+from toolchain.errors import HostError
+from toolchain.graph import model_files
+from toolchain.measure.units import bytes_text
+from toolchain.progress import Progress
+
+PROBE = Path(probe.__file__)
+SPARE = 1.2  # of what is copied, beside it: results and the runtime's profile
+PACKAGES = ("numpy", "onnxruntime")
+CANNOT_EXECUTE = (-4, -11)  # SIGILL, SIGSEGV: what a package built for another processor ends with
+
+# Runs there. A package that is there but broken says why.
+_CHECK = f"""
+import importlib, json, sys
+for name in {PACKAGES!r}:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        print(json.dumps(dict(missing=name, why=str(error))))
+        sys.exit(0)
+import probe
+print(json.dumps(dict(environment=probe.environment())))
+"""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Another machine: where, the command of Python there, and the folder in which ours is made."""
+
+    host: Host
+    python: str = "python3"
+    folder: str = ""
+
+
+class Reference:
+    """The outputs of this machine: those of every model on every set of feeds.
+
+    Attributes:
+        cases: the probe's cases, by the file of their feeds.
+        arrays: what their outputs number.
+    """
+
+    def __init__(self, job: probe.Job, folder: Path, progress: Progress) -> None:
+        feeds = {case.feeds: replace(case, threads=0, provider=probe.CPU, transfers="in") for case in job.cases}
+        progress.phase("run here")
+        here = replace(job, cases=list(feeds.values()), measure=["outputs"])
+        result = probe.run(here, folder, lambda what, done: progress.update(done, {"now:": what}))
+        self.cases: Mapping[str, Any] = dict(zip(feeds, result["cases"], strict=True))
+        self.arrays = read_arrays((folder / "outputs.npz").read_bytes())
+
+    def add_differences(self, case: dict[str, Any], feeds: str, found: Mapping[str, Any], data: bytes | None) -> None:
+        """Add ``differences`` to every model of a case that ran on both machines.
+
+        Args:
+            case: of the bench document.
+            feeds: the file of its feeds.
+            found: what the probe found there.
+            data: its ``outputs.npz``.
+        """
+        there = read_arrays(data) if data else []
+        for index, model in enumerate(case["models"]):
+            theirs, ours = found["models"][index]["outputs"], self.cases[feeds]["models"][index]["outputs"]
+            if theirs is not None and ours is not None:
+                model["differences"] = model_differences(theirs, there, ours, self.arrays)
+
+    def loads(self, feeds: str, index: int) -> bool:
+        """Tell whether the model at ``index`` runs on this machine."""
+        return self.cases[feeds]["models"][index]["error"] is None
+
+
+def bench_on(
+    remotes: Sequence[Remote], models: Sequence[Path], settings: Settings, progress: Progress
+) -> tuple[dict[str, Any], list[HostError]]:
+    """Measure models on other machines and return the bench document, and the errors of those that failed.
+
+    Args:
+        remotes: the machines.
+        models: files; the first is what the others are compared with.
+        settings: how.
+        progress: is told how far it is.
+
+    Raises:
+        ToolchainError: a file is no model, or inputs do not fit.
+    """
+    prepared = prepare_inputs(models, settings)
+    document = describe(models, settings, prepared)
+    failed: list[HostError] = []
+    with tempfile.TemporaryDirectory(prefix="compress-bench-") as name:
+        folder = Path(name)
+        job = make_job(models, settings, prepared, folder, outputs=True)
+        reference = Reference(job, folder, progress)
+        for remote in remotes:
+            try:
+                _measure_on(remote, job, reference, document, progress)
+            except HostError as error:
+                failed.append(error)
+    return document, failed
+
+
+def _measure_on(
+    remote: Remote, job: probe.Job, reference: Reference, document: dict[str, Any], progress: Progress
+) -> None:
+    host = remote.host.name
+    progress.phase(f"reach {host}")
+    with connect(remote.host, remote.python, remote.folder) as device:
+        device.put("probe.py", PROBE, lambda _count: None)
+        environment = check(device, remote)
+        note_version(document, host, environment)
+        there = _copy(device, host, job, progress)
+        progress.phase(f"measure on {host}")
+        for number, (case, own) in enumerate(zip(there.cases, job.cases, strict=True)):
+            told = _Told(progress, number, len(there.cases))
+            found, outputs = run_case(device, replace(there, cases=[case]), environment, told)
+            with understood(host):
+                add_host(document, host, found)
+                reference.add_differences(document["cases"][-1], own.feeds, found["cases"][0], outputs)
+            for index, model in enumerate(document["cases"][-1]["models"]):
+                if model["error"] and reference.loads(own.feeds, index):
+                    _explain_version(model["error"], environment)
+        if not device.finish():
+            document["notes"].append(f"{host}: could not remove {device.folder}")
+
+
+@contextmanager
+def understood(name: str) -> Iterator[None]:
+    """Make of an answer that is no result of the probe an error.
+
+    Raises:
+        HostError: what the machine ``name`` sent is something else.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, BadZipFile) as error:
+        raise HostError(f"{name} sent what is no result of a measurement: {error!r}", "measure again") from error
+
+
+def check(device: Connection, remote: Remote) -> dict[str, Any]:
+    """Return what the probe sees of the device.
+
+    Raises:
+        HostError: it lacks numpy or onnxruntime, or cannot execute them.
+    """
+    ended = device.run(["-c", _CHECK], lambda _line: None)
+    name, python = remote.host.name, remote.python
+    install = f"on it: {python} -m pip install numpy onnxruntime=={ort.__version__}, or the newest that there is"
+    try:
+        answer = json.loads(ended.tail.strip().splitlines()[-1])
+    except (ValueError, IndexError) as error:
+        why = how_it_ended(ended)
+        if ended.code in CANNOT_EXECUTE:
+            install = f"packages built for another processor end so; {install}"
+        raise HostError(f"{name}: Python {device.python} cannot load numpy and onnxruntime: {why}", install) from error
+    if "missing" in answer:
+        raise HostError(
+            f"{name}: Python {device.python} has no {answer['missing']} that can be imported: {answer['why']}", install
+        )
+    return dict(answer["environment"])
+
+
+def _copy(device: Connection, host: str, job: probe.Job, progress: Progress) -> probe.Job:
+    """Copy models and feeds, and return the job with their names there.
+
+    Raises:
+        HostError: the device has no room for them, or is gone.
+    """
+    files: dict[str, Path] = {}
+    models = []
+    for number, model in enumerate(job.models):
+        path = Path(model.path)
+        _, *external = model_files(path)
+        models.append(replace(model, path=f"model-{number}/{path.name}"))
+        files[models[-1].path] = path
+        for file in external:
+            files[f"model-{number}/{file.resolve().relative_to(path.parent.resolve())}"] = file
+    files |= {Path(case.feeds).name: Path(case.feeds) for case in job.cases}
+    total = sum(path.stat().st_size for path in files.values())
+    if SPARE * total > device.free_bytes:
+        raise HostError(
+            f"{host} has {bytes_text(device.free_bytes)} free in {Path(device.folder).parent}, "
+            f"the models and inputs take {bytes_text(total)}",
+            "name a folder there that has more: --remote-folder /path",
+        )
+    progress.phase(f"copy to {host}")
+    copied = 0
+
+    def sent(count: int) -> None:
+        nonlocal copied
+        copied += count
+        progress.update(copied / total, {"copied": f"{bytes_text(copied)} of {bytes_text(total)}"})
+
+    for name, path in files.items():
+        device.put(name, path, sent)
+    return replace(job, models=models, cases=[replace(case, feeds=Path(case.feeds).name) for case in job.cases])
+
+
+class _Told:
+    """Hands on what the probe prints: JSON lines with ``phase`` and ``done``."""
+
+    def __init__(self, progress: Progress, number: int, count: int) -> None:
+        self._progress, self._number, self._count = progress, number, count
+
+    def __call__(self, line: str) -> None:
+        try:
+            told = json.loads(line)
+            done, what = float(told["done"]), str(told["phase"])
+        except (ValueError, KeyError, TypeError):
+            return  # a library that prints
+        self._progress.update((self._number + done) / self._count, {"now:": what})
+
+
+def run_case(
+    device: Connection, job: probe.Job, environment: Mapping[str, Any], told: "_Told"
+) -> tuple[dict[str, Any], bytes | None]:
+    """Return the probe's result of a job with one case, and its ``outputs.npz``; that it died is in the result.
+
+    Raises:
+        HostError: the device is gone.
+    """
+    name = "job.json"
+    with tempfile.TemporaryDirectory(prefix="compress-bench-") as folder:
+        path = Path(folder) / name
+        path.write_text(json.dumps(asdict(job)), encoding="utf-8")
+        device.put(name, path, lambda _count: None)
+    ended = device.run(["probe.py", name, "result"], told)
+    data = device.get("result/result.json") if ended.code == 0 else None
+    if data is not None:
+        return dict(json.loads(data)), device.get("result/outputs.npz")
+    case = job.cases[0]
+    models = [
+        {"name": model.name, "error": None, "memory": None, "layers": None, "outputs": None} for model in job.models
+    ]
+    row = {
+        "provider": case.provider,
+        "threads": case.threads or environment["cores"],
+        "batch": case.batch,
+        "transfers": case.transfers,
+        "device": environment["cpu"],
+        "error": f"the measurement ended before it was done: {how_it_ended(ended)}",
+        "timed": [],
+        "models": models,
+    }
+    return {"environment": environment, "cases": [row]}, None
+
+
+def how_it_ended(ended: Ended) -> str:
+    """Return in words how a command on a device ended."""
+    if ended.oom:
+        return "the system killed it because memory ran out"
+    last = ended.tail.strip().splitlines()[-1:]
+    return ": ".join([probe.death(ended.code), *last])
+
+
+def note_version(document: dict[str, Any], host: str, environment: Mapping[str, Any]) -> None:
+    """Note another version of ONNX Runtime than here."""
+    there, here = environment["onnxruntime"], ort.__version__
+    if there != here:
+        document["notes"].append(f"{host} has onnxruntime {printable(there)}, this machine {here}: kernels may differ")
+
+
+def _explain_version(error: dict[str, str], environment: Mapping[str, Any]) -> None:
+    there, here = environment["onnxruntime"], ort.__version__
+    if there != here:
+        error["message"] += f" (onnxruntime {there} there; {here} here runs it)"
+
+
+def read_arrays(data: bytes) -> list[np.ndarray]:
+    """Return ``arr_0``, ``arr_1``, ... of an ``.npz``."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return [arrays[f"arr_{number}"] for number in range(len(arrays.files))]
