@@ -60,3 +60,60 @@ def feeds(tmp_path):
     path = tmp_path / "feeds.npz"
     np.savez(path, np.ones((2, 6), np.float32))
     return str(path)
+
+
+def figures(name, p50_ms, spread=0.01, **more):
+    """Return a model of a bench document, whose intervals are ``spread`` to either side of its figures."""
+    around = [p50_ms * (1 - spread), p50_ms * (1 + spread)]
+    return {
+        "name": name,
+        "error": None,
+        "memory": {"load_bytes": 5_000_000, "peak_bytes": 6_000_000},
+        **{f"{statistic}_ms": p50_ms for statistic in ("p50", "p90", "p99", "mean", "load")},
+        **{f"{statistic}_ci95_ms": around for statistic in ("p50", "p90", "p99", "mean", "load")},
+        "runs": 500,
+        "quantiles_ms": [p50_ms],
+        "throughput_per_s": 1e3 / p50_ms,
+        "sessions": 8,
+        **more,
+    }
+
+
+def document(before_ms=2.0, after_ms=1.0, spread=0.01, **case):
+    """Return a bench document of two models in one case."""
+    speedup = before_ms / after_ms
+    compared = {"speedup": speedup, "speedup_ci95": [speedup * (1 - spread), speedup * (1 + spread)]}
+    models = [
+        figures("a.onnx", before_ms, spread),
+        figures("b.onnx", after_ms, spread, **compared, noisy=False, noise=""),
+    ]
+    environment = {"cpu": "CPU 9000", "gpu": None, "governor": None, "cores": 2, "onnxruntime": "1.0", "python": "3.11"}
+    return {
+        "schema": 1,
+        "kind": "bench",
+        "settings": {"optimization": "all", "seconds": 6.0},
+        "models": [
+            {"name": "a.onnx", "path": "a.onnx", "sha256": "aa", "file_bytes": 2_000_000, "gzip_bytes": 1_000_000},
+            {"name": "b.onnx", "path": "b.onnx", "sha256": "bb", "file_bytes": 50_000, "gzip_bytes": 40_000},
+        ],
+        "notes": [],
+        "environments": {"this machine": environment},
+        "cases": [
+            {
+                "host": "this machine",
+                "provider": "CPUExecutionProvider",
+                "device": "CPU 9000",
+                "threads": 1,
+                "batch": 1,
+                "transfers": "in",
+                "error": None,
+                "models": models,
+                **case,
+            }
+        ],
+    }
+
+
+@pytest.fixture
+def make_document():
+    return document
