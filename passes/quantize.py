@@ -1,16 +1,23 @@
-"""Quantization: ADMM towards a grid on the survivors, then training inside the grid."""
+"""Quantization: ADMM towards a grid on the survivors, then training inside the grid; or reconstruction without."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
 
 from passes.admm_training import AdmmStage
 from passes.base import Pass
 from passes.constraints import Levels, LevelTarget
 from passes.phase import Phase
 from passes.projection import project_onto
+from passes.reconstruction import Reconstruction, reconstruct
 from passes.schedule import Schedule
+from passes.snapshot import Snapshot
 from passes.trainer import Trainer
 from toolchain.module import OnnxModule
+
+BATCH = 64  # calibration samples at a time, where the model leaves that open
 
 
 @dataclass(frozen=True)
@@ -20,10 +27,16 @@ class Quantize(Pass):
     Attributes:
         targets: levels and scale axis by tensor name.
         schedule: how ADMM goes about; the set is at its target from the start.
+        method: how weights are rounded where there is no time to train: a key of ``reconstruction.METHODS``.
+        samples: how many training inputs that looks at.
+        tell: hears in a sentence what came of it.
     """
 
     targets: Mapping[str, LevelTarget]
     schedule: Schedule
+    method: str = "nearest"
+    samples: int = 1024
+    tell: Callable[[str], object] = str
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -37,11 +50,53 @@ class Quantize(Pass):
 
     def phases(self) -> tuple[Phase, ...]:
         """Return ADMM, after which the formats have grids."""
-        return (Phase("quantize", 1.0, self._admm, self._project),)
+        return (Phase("quantize", 1.0, self._admm, self._at_once),)
 
     def _admm(self, module: OnnxModule) -> AdmmStage:
         return AdmmStage("quantize", module, self.names, lambda _: self.constraint, self.schedule)
 
-    def _project(self, trainer: Trainer) -> None:
-        project_onto(trainer.module, self.names, self.constraint)
-        trainer.settle()
+    def _at_once(self, trainer: Trainer) -> None:
+        """Round to nearest and by the method, and keep what answers the selection data better."""
+        module = trainer.module
+        before = Snapshot.of(module)
+        project_onto(module, self.names, self.constraint)
+        score = trainer.settle()
+        if self.method == "nearest":
+            return
+        nearest = Snapshot.of(module)
+        before.restore(module)
+        count = min(self.samples, len(trainer.data))
+        found = reconstruct(module, self.targets, lambda: _samples(trainer, count), count, self.method)
+        if trainer.settle().better_than(score):
+            self.tell(describe(found, self.method, count))
+        else:
+            nearest.restore(module)
+            self.tell(f"Weights were rounded to nearest, which answered held-out data better than {self.method} did.")
+
+
+def _samples(trainer: Trainer, count: int) -> Iterator[dict[str, Tensor]]:
+    """Yield ``count`` training inputs, spread evenly over the data, which may be sorted by class."""
+    rows = np.unique(np.linspace(0, len(trainer.data) - 1, count).round().astype(np.int64))
+    size = trainer.portion or BATCH
+    for start in range(0, len(rows), size):
+        chosen = rows[start : start + size]
+        if trainer.portion is None or len(chosen) == size:
+            yield trainer.tensors(trainer.data.batch(chosen))[0]
+
+
+def describe(found: Reconstruction, method: str, count: int) -> str:
+    """Return what the report says of a reconstruction."""
+    parts = []
+    if found.errors:
+        before, after = (sum(errors[index] for errors in found.errors.values()) for index in (0, 1))
+        share = after / before if before else 1.0
+        parts.append(
+            f"Weights were rounded by {method} on {count:,} samples: the error of the outputs of {len(found.errors)} "
+            f"layers is {share:.0%} of what rounding to nearest leaves."
+        )
+    if found.others:
+        shown = [f"{name} ({reason})" for name, reason in list(found.others.items())[:3]]
+        rest = len(found.others) - len(shown)
+        more = f" and {rest} more" if rest else ""
+        parts.append(f"Rounded to nearest: {', '.join(shown)}{more}.")
+    return " ".join(parts)

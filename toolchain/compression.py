@@ -56,7 +56,7 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         run.do(choose, "choose kernels", KERNELS_WEIGHT)
     else:
         run.do(partial(_keep_zeros, run.trainer, plan.quantize.names))
-        quantize, admm_share = _quantize_pass(plan, run.trainer.module), plan.quant_schedule.admm_share
+        quantize, admm_share = _quantize_pass(plan, run), plan.quant_schedule.admm_share
         for phase in quantize.phases():
             run.train(phase, quant_share * admm_share * phase.share)
         if plan.prune is not None:
@@ -161,13 +161,17 @@ def _schedule(wish: PruneSchedule) -> Schedule:
     return replace(SCHEDULES[wish.schedule], **changes)
 
 
-def _quantize_pass(plan: Plan, module: OnnxModule) -> Quantize:
+def _quantize_pass(plan: Plan, run: Run) -> Quantize:
+    module = run.trainer.module
     axes = {weight.name: weight.axis for weight in find_weights(module.graph)}
     targets = plan.quantize.targets if plan.quantize is not None else ()
     pruned = {name for name, fmt in module.formats.items() if fmt.mask is not None}
     return Quantize(
         targets={name: level_target(spec, name in pruned, axes[name]) for name, spec in targets},
         schedule=Schedule(plan.quant_schedule.rho, update_every=plan.quant_schedule.update_every, path="fixed"),
+        method=plan.quant_schedule.rounding,
+        samples=plan.quant_schedule.samples,
+        tell=run.done.notes.append,
     )
 
 

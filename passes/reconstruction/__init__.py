@@ -1,0 +1,6 @@
+"""Weights on grids, chosen so that layers answer calibration data as they did: no training, no labels."""
+
+from passes.reconstruction.methods import METHODS
+from passes.reconstruction.reconstruct import Reconstruction, reconstruct
+
+__all__ = ["METHODS", "Reconstruction", "reconstruct"]
