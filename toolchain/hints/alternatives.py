@@ -14,7 +14,7 @@ from calibration.dataset import Dataset
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for
 from toolchain.errors import RecipeError
-from toolchain.export import activation_values, choose_kernels, write_model
+from toolchain.export import activation_formats, activation_values, choose_kernels, write_model
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import Graph
 from toolchain.module import OnnxModule
@@ -133,7 +133,7 @@ def _in_8_bits(original: Original) -> onnx.ModelProto:
         raise RecipeError("no layer of the model can run in 8-bit integers")
     names = activation_values(module.graph, kernels)
     grids = collect_grids(module, names, few, batch_size=original.graph.batch_size or SAMPLES, samples=len(few))
-    module.formats.update({name: TensorFormat(grid=grid) for name, grid in grids.items()})
+    module.formats.update(activation_formats(module.graph, kernels, grids))
     return write_model(module, kernels).proto
 
 

@@ -16,7 +16,7 @@ from toolchain.bench.rows import latency_rows
 from toolchain.errors import ToolchainError
 from toolchain.graph import save_proto
 from toolchain.hints.alternatives import Alternative, Original, alternatives
-from toolchain.measure.verdict import is_faster
+from toolchain.measure.verdict import is_faster, is_overhead
 from toolchain.plan import Plan
 from toolchain.trainable import usable_weights
 
@@ -31,8 +31,9 @@ def try_alternatives(
 ) -> list[dict[str, Any]]:
     """Return a row ``{options, original_ms, compressed_ms, speedup, speedup_ci95}`` per alternative, measured.
 
-    Nothing is tried where the result is faster on the CPU, or was not measured there. An alternative that could not be
-    made or measured has ``error`` instead of figures: a trial is never worth the result of a run.
+    Nothing is tried where the result is faster on the CPU, or was not measured there, or where a run is so short that
+    there is nothing to gain. An alternative that could not be made or measured has ``error`` instead of figures: a
+    trial is never worth the result of a run.
 
     Args:
         original: the model before; its teacher is moved to the CPU.
@@ -41,7 +42,7 @@ def try_alternatives(
         latency: the report's section, of the result.
     """
     measured = [row for row in latency if row["provider"] == probe.CPU and "error" not in row]
-    if not measured or is_faster(measured[0]):
+    if not measured or is_faster(measured[0]) or is_overhead(measured[0]):
         return []
     original.teacher.move_to(torch.device("cpu"))
     begun, rows = time.monotonic(), []

@@ -13,7 +13,9 @@ def finding(report, start):
 
 
 def with_speedup(report, speedup, low, high):
-    report["latency"][0] |= {"speedup": speedup, "speedup_ci95": [low, high], "noise": ""}
+    row = report["latency"][0]
+    row |= {"speedup": speedup, "speedup_ci95": [low, high], "noise": ""}
+    row["original"]["p50_ms"], row["compressed"]["p50_ms"] = 1.0, 1.0 / speedup
     return report
 
 
@@ -90,6 +92,12 @@ def test_noise_is_part_of_why_nothing_can_be_told(slow):
     slow["latency"][0]["noise"] = "the interval 0.50 to 2.00 is 150% wide"
 
     assert "150% wide" in finding(slow, "not faster")["why"]
+
+
+def test_a_run_that_is_mostly_overhead_is_called_one(slow):
+    slow["latency"][0]["original"]["p50_ms"] = 0.02
+
+    assert "the runtime's own overhead" in finding(slow, "not faster")["why"]
 
 
 def test_integer_kernels_that_gain_nothing_get_another_reason(slow):

@@ -5,9 +5,17 @@ from collections.abc import Callable, Iterator
 from toolchain.measure.verdict import losses, speed
 from toolchain.measure.verdict.findings import Finding, Report, short_provider
 from toolchain.measure.verdict.losses import real_accuracy_missing
-from toolchain.measure.verdict.speed import is_faster
+from toolchain.measure.verdict.speed import is_faster, is_overhead
 
-__all__ = ["Finding", "Report", "is_faster", "real_accuracy_missing", "short_provider", "verdict_section"]
+__all__ = [
+    "Finding",
+    "Report",
+    "is_faster",
+    "is_overhead",
+    "real_accuracy_missing",
+    "short_provider",
+    "verdict_section",
+]
 
 RULES: tuple[Callable[[Report], Iterator[Finding]], ...] = (
     losses.unmeasured_accuracy,
