@@ -218,6 +218,22 @@ def test_warm_up_ends_with_its_time(clock):
     assert clock.now < 4.0
 
 
+def test_without_transfers_inputs_and_outputs_stay_on_the_device(models, feeds, monkeypatch):
+    monkeypatch.setitem(probe.DEVICE_MEMORY, probe.CPU, "cpu")  # the one device that is always there
+    case = probe.Case(feeds, ["x"], threads=1, transfers="out")
+    session = probe.open_session(str(models[0]), case)
+    bindings = []
+    bind = session.io_binding
+    monkeypatch.setattr(session, "io_binding", lambda: bindings.append(bind()) or bindings[0])
+
+    run_once = probe.runner(session, probe.read_feeds(case), case)
+
+    assert run_once() is None
+    (found,) = bindings[0].get_outputs()
+    assert found.device_name() == "cpu"
+    assert np.array_equal(found.numpy(), session.run(None, probe.read_feeds(case))[0])
+
+
 def event(name, ts, dur, op="Conv", provider=probe.CPU):
     if name == "model_run":
         return {"cat": "Session", "name": name, "ts": ts, "dur": dur}

@@ -33,8 +33,8 @@ names. The result is::
         outputs     [{name, array}]: ``arr_<array>`` of ``outputs.npz``, null for what is no array of numbers; null
                     where not asked for
 
-A model is first loaded and run in a process of its own, which shows its memory; where it fails, or the system kills
-it, the others are measured without it. Then all models are timed in one process, each in a session of its own, in
+A model is first loaded, run and profiled in a process of its own, which shows its memory; where it fails, or the system
+kills it, the others are measured without it. Then all models are timed in one process, each in a session of its own, in
 turns. A turn runs every model once in random order, the next turn in reverse: each is preceded by each as often, so
 none finds the caches warmer. Sessions are made anew several times, because where weights lie in memory differs.
 """
@@ -83,7 +83,7 @@ WARM_UP_SHARE = 0.15  # of the time, at most
 STABLE_TURNS = 5  # warm is what has not become 1 % faster for so many turns
 STABLE_GAIN = 0.99
 PROFILE_SHARE = 0.1
-MIN_PROFILED, MAX_PROFILED = 5, 100
+MIN_PROFILED, MAX_PROFILED = 3, 100
 TELL_EVERY_S = 0.25
 SEED = 0  # of the order of the runs
 
@@ -195,32 +195,28 @@ def _measure_case(job: Job, number: int, outputs: list[Any], tell: Callable[[str
     if row["error"]:
         return row
     request = {"case": {**asdict(case), "threads": threads}, "optimization": job.optimization, "seconds": job.seconds}
-    share = 0.1 / len(job.models)
+    request["outputs"] = "outputs" in job.measure
+    request["layers"] = "layers" in job.measure or case.provider != CPU  # they tell what fell back to the CPU
+    share = 0.2 / len(job.models)
     for index, model in enumerate(job.models):
-        answer = _ask(
-            {**request, "stage": "try", "paths": [model.path], "outputs": "outputs" in job.measure},
-            told(f"trying {model.name}", index * share, share),
-        )
+        asked = {**request, "stage": "try", "paths": [model.path]}
+        answer = _ask(asked, told(f"trying {model.name}", index * share, share))
         kept = answer.pop("arrays", [])
         row["models"][index].update(answer)
         for output in row["models"][index]["outputs"] or []:
             if output["array"] is not None:
                 output["array"] += len(outputs)
         outputs += kept
-    able = [index for index, found in enumerate(row["models"]) if found["error"] is None]
+    able = [
+        index for index, found in enumerate(row["models"]) if (found["error"] or {}).get("stage") in (None, "profile")
+    ]
     if "latency" in job.measure and able:
         paths = [job.models[index].path for index in able]
-        answer = _ask({**request, "stage": "time", "paths": paths}, told("timing", 0.1, 0.75))
+        answer = _ask({**request, "stage": "time", "paths": paths}, told("timing", 0.2, 0.8))
         if answer.get("error"):
             row["error"] = f"timing {len(able)} models in one process failed: {answer['error']['message']}"
         else:
             row.update(answer, timed=able)
-    if "layers" in job.measure or case.provider != CPU:  # the profile tells what fell back to the CPU
-        for index in able:
-            answer = _ask(
-                {**request, "stage": "profile", "paths": [job.models[index].path]}, told("profiling", 0.85, 0.15)
-            )
-            row["models"][index].update(answer)
     return row
 
 
@@ -278,7 +274,7 @@ def _stage(folder: Path) -> None:
     """Do what ``request.json`` in ``folder`` asks for, and leave ``answer.json`` there."""
     request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     case = Case(**request["case"])
-    stages = {"try": _try, "time": _time, "profile": _profile}
+    stages = {"try": _try, "time": _time}
     answer = stages[request["stage"]](request, case, folder)
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 
@@ -298,11 +294,13 @@ def _try(request: dict[str, Any], case: Case, folder: Path) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - the runtime's errors have no base class of their own
         return _failure("load", error)
     loaded = _peak_bytes()
+    values: list[Any] = []
     try:
         run_once = runner(session, feeds, case)
         run_once()
-        values = run_once() if case.transfers == "in" else session.run(None, feeds)
         run_once()
+        if request["outputs"]:
+            values = session.run(None, feeds)
     except Exception as error:  # noqa: BLE001
         return _failure("run", error)
     answer: dict[str, Any] = {}
@@ -311,12 +309,19 @@ def _try(request: dict[str, Any], case: Case, folder: Path) -> dict[str, Any]:
         added = max(0, loaded - before), max(0, ran - before)
         answer["memory"] = {"runtime_bytes": before, "load_bytes": added[0], "peak_bytes": added[1]}
     if request["outputs"]:
-        numbers = [isinstance(value, np.ndarray) and value.dtype.kind in "fiub" for value in values]
-        names = [output.name for output in session.get_outputs()]
-        positions = [sum(numbers[:index]) if is_number else None for index, is_number in enumerate(numbers)]
-        answer["outputs"] = [{"name": name, "array": place} for name, place in zip(names, positions)]
-        np.savez(folder / "arrays.npz", *(value for value, is_number in zip(values, numbers) if is_number))
+        answer["outputs"] = _keep([output.name for output in session.get_outputs()], values, folder)
+    if request["layers"]:
+        del session, run_once  # its memory is wanted for the next one
+        answer.update(_profile(request, case, feeds, folder))
     return answer
+
+
+def _keep(names: Sequence[str], values: Sequence[Any], folder: Path) -> list[dict[str, Any]]:
+    """Write the outputs that are arrays of numbers to ``arrays.npz``, and say which is where."""
+    numbers = [isinstance(value, np.ndarray) and value.dtype.kind in "fiub" for value in values]
+    places = [sum(numbers[:index]) if is_number else None for index, is_number in enumerate(numbers)]
+    np.savez(folder / "arrays.npz", *(value for value, is_number in zip(values, numbers) if is_number))
+    return [{"name": name, "array": place} for name, place in zip(names, places)]
 
 
 def _time(request: dict[str, Any], case: Case, _folder: Path) -> dict[str, Any]:
@@ -421,9 +426,8 @@ def _turn(runners: Sequence[Callable[[], Any]], order: Sequence[int]) -> list[fl
     return spent
 
 
-def _profile(request: dict[str, Any], case: Case, folder: Path) -> dict[str, Any]:
+def _profile(request: dict[str, Any], case: Case, feeds: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the time in each node, from the runtime's own profiler."""
-    feeds = read_feeds(case)
     try:
         session = open_session(request["paths"][0], case, request["optimization"], str(folder / "profile"))
         run_once = runner(session, feeds, case)
