@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from toolchain.errors import ModelError
-from toolchain.graph import Graph, load_graph, simplify
+from toolchain.graph import Graph, load_graph, simplify, widen
 
 
 def load_source(path: Path) -> tuple[Graph, str]:
@@ -18,9 +18,10 @@ def load_source(path: Path) -> tuple[Graph, str]:
             f"{graph.path} has more than 2 GiB of weights, which cannot be compressed",
             hint="compress a smaller model; toolchain.load and toolchain.save take this one as it is",
         )
+    graph, widened = widen(graph)
     graph, note = simplify(graph)
     _check_ports(graph)
-    return graph, note
+    return graph, "; ".join(filter(None, (widened, note)))
 
 
 def _check_ports(graph: Graph) -> None:

@@ -9,6 +9,7 @@ from toolchain.graph.opsets import read_opsets
 from toolchain.graph.save import save_graph, save_proto, write_atomically
 from toolchain.graph.simplify import simplify
 from toolchain.graph.weights import Weight, find_weights
+from toolchain.graph.widen import widen
 
 __all__ = [
     "IR_FREE_INITIALIZERS",
@@ -29,5 +30,6 @@ __all__ = [
     "save_graph",
     "save_proto",
     "simplify",
+    "widen",
     "write_atomically",
 ]
