@@ -31,7 +31,14 @@ def test_text_is_escaped():
 
 
 def test_long_names_keep_their_start_and_most_of_their_end():
-    assert svg.shorten("short", 10) == "short"
-    cut = svg.shorten("backbone.block.weight", 10)
-    assert len(cut) == 10
-    assert (cut[:3], cut[-6:]) == ("bac", "weight")
+    assert svg.shorten("short", 60) == "short"
+    cut = svg.shorten("backbone.block.weight", 90)
+    assert svg.text_width(cut) <= 90
+    assert (cut[:2], cut[-6:]) == ("ba", "weight")
+
+
+def test_wide_letters_are_cut_sooner_than_narrow_ones():
+    wide, narrow = (svg.shorten(letter * 300, 200) for letter in "Wl")
+
+    assert len(wide) < len(narrow) / 2
+    assert svg.shorten("W", 0) == "…"

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+# Widths in pixels of characters in a line of 12 pixels; any other is as wide as the widest.
+CHARACTERS = (
+    (4.8, "ijlIJ.,:;'|!/\\[]() -"),
+    (8.0, 'abcdefghknopqrstuvxyz0123456789_"*$?'),
+    (9.5, "ABCDEFGHKLNOPQRSTUVXYZ&#<>=+~"),
+)
+WIDEST = 12.5
+
 WIDTH = 360  # of every chart; the page scales it, so that text stays readable on a phone
 
 
@@ -126,9 +134,21 @@ def bottom_axis(scale: Scale, top: float, bottom: float, title: str, label: Call
     return Markup("").join(parts)
 
 
-def shorten(name: str, length: int) -> str:
-    """Return ``name`` cut to at most ``length`` characters; most of its end stays, where names of layers differ."""
-    if len(name) <= length:
+def text_width(content: str) -> float:
+    """Return about how wide a line of text is, rather too much: fonts differ, and this is for a wide one (DejaVu)."""
+    return sum(next((width for width, chars in CHARACTERS if char in chars), WIDEST) for char in content)
+
+
+def shorten(name: str, width: float) -> str:
+    """Return ``name`` cut to at most ``width`` pixels; most of its end stays, where names of layers differ."""
+    if text_width(name) <= width:
         return name
-    head = (length - 1) // 3
-    return f"{name[:head]}…{name[len(name) - (length - 1 - head) :]}"
+    kept = len(name)
+    while kept and text_width(_cut(name, kept)) > width:
+        kept -= 1
+    return _cut(name, kept)
+
+
+def _cut(name: str, kept: int) -> str:
+    head = kept // 3
+    return f"{name[:head]}…{name[len(name) - (kept - head) :]}"

@@ -15,7 +15,7 @@ ROW = 34  # height of a row: a line of text above its bar
 LEFT, RIGHT = 46.0, svg.WIDTH - 8.0  # the plotting area of charts with a vertical axis
 TOP, BOTTOM = 14.0, 186.0
 AXIS_HEIGHT = 36  # ticks and the axis title below the plotting area
-NAME_ROOM = 44  # characters of a name and its figure on one line
+GAP = 10.0  # at least, between a name and its figure
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,11 @@ BEFORE_AFTER = (("before", "original"), ("after", "compressed"))
 
 def labelled(name: str, value: str, y: float, marks: Sequence[Markup]) -> Markup:
     """Return a row: its name on the left, its figure on the right, and what is drawn below them."""
-    room = NAME_ROOM - len(value)
+    figure = svg.shorten(value, 0.6 * svg.WIDTH)
+    room = svg.WIDTH - GAP - svg.text_width(figure)
     return svg.titled(
         name,
-        [svg.text(0, y + 12, svg.shorten(name, room)), svg.text(svg.WIDTH, y + 12, value, "value", "end"), *marks],
+        [svg.text(0, y + 12, svg.shorten(name, room)), svg.text(svg.WIDTH, y + 12, figure, "value", "end"), *marks],
     )
 
 

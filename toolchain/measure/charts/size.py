@@ -62,17 +62,18 @@ def share_chart(size: Mapping[str, Any], tensors: Rows) -> Chart:
     hues: dict[str, str] = {}
     for name, total, found in sides:
         found[REST] = max(0, total - sum(found.values()))
+        whole = sum(found.values())  # more than the file where tensors share what rebuilds them
         parts.append(svg.text(0, y + 13, name))
         parts.append(svg.text(svg.WIDTH, y + 13, units.bytes_text(total), "value", "end"))
         x = 0.0
         for part, count in found.items():
             hue = hues.setdefault(part, "rest" if part == REST else f"hue{min(len(hues), HUES - 1)}")
-            width = svg.WIDTH * count / total
+            width = svg.WIDTH * count / whole
             parts.append(svg.titled(part, [svg.bar(x, y + 21, width, 24, hue)] if count else []))
-            if count >= LEAST_SHARE * total:
-                parts.append(svg.text(x + width / 2, y + 38, f"{100 * count / total:.0f} %", f"on-{hue}", "middle"))
+            if count >= LEAST_SHARE * whole:
+                parts.append(svg.text(x + width / 2, y + 38, f"{100 * count / whole:.0f} %", f"on-{hue}", "middle"))
             x += width
-            rows.append((name, part, f"{count:,}", units.percent(count / total)))
+            rows.append((name, part, f"{count:,}", units.percent(count / whole)))
         y += 64
     description = "; ".join(f"{side}: {part} {share}" for side, part, _, share in rows)
     title = "What each file consists of"
