@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 
 BROWSER := $(VENV)/browser/chromium
 
+.DELETE_ON_ERROR:
 .PHONY: demo test lint browser
 
 # Everything below runs in a virtual environment that is made once and remade when the dependencies change.
