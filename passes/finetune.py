@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from passes.base import Constraint
+from passes.regrowth import Regrowth
 from passes.snapshot import Snapshot
 from passes.training import LogEntry, Stage
 from toolchain.checkpoint import State
@@ -17,6 +18,8 @@ from toolchain.module import OnnxModule
 @dataclass
 class FinetuneStage(Stage):
     """Trains latent weights whose projections are the module's weights (Bengio et al. 2013, straight-through).
+
+    Masks stay as they are, unless a regrowth moves them.
 
     With a blend the module begins with its weights before compression, which then fade: its weights are ``beta * dense
     + (1 - beta) * projection``, beta from 1 to 0 (VCON, 2025). Whatever is judged or kept is the projection alone.
@@ -29,6 +32,7 @@ class FinetuneStage(Stage):
         frozen_from: progress from which scales no longer move.
         dense: weights before compression, by tensor name; where one has another shape by now, nothing is blended.
         blend: part of the phase over which they fade; 0 does without.
+        regrowth: what moves masks; None leaves them.
     """
 
     name: str
@@ -38,6 +42,7 @@ class FinetuneStage(Stage):
     frozen_from: float = 0.6
     dense: Mapping[str, Tensor] = field(default_factory=dict)
     blend: float = 0.0
+    regrowth: Regrowth | None = None
     beta: float = field(init=False)
     weights: dict[str, nn.Parameter] = field(init=False)
     latent: dict[str, nn.Parameter] = field(init=False)
@@ -62,12 +67,16 @@ class FinetuneStage(Stage):
         for name, weight in self.weights.items():
             gradient, weight.grad = weight.grad, None
             mask = self.module.formats[name].mask
+            if self.regrowth is not None and gradient is not None:
+                self.regrowth.observe(name, gradient)
             self.latent[name].grad = gradient if mask is None or gradient is None else gradient.mul_(mask)
             if gradient is not None and self._blends(name):
                 gradient.mul_(1 - self.beta)
 
-    def after_step(self, step: int, done: float, optimizer: torch.optim.Adam) -> None:  # noqa: ARG002 - Stage's signature
+    def after_step(self, step: int, done: float, optimizer: torch.optim.Adam) -> None:
         """Project the latent weights into their formats, and blend them with the dense ones."""
+        if self.regrowth is not None and self.regrowth.is_due(step):
+            self.regrowth.move(self.module.formats, self.latent, optimizer, done)
         if self.refit is not None and done < self.frozen_from and step % self.refit_every == 0:
             self.module.formats.update(self.refit.fit(self.latent, self.module.formats, {}))
         self._project()
@@ -118,7 +127,8 @@ class FinetuneStage(Stage):
     def state(self) -> State:
         """Return the latent weights, the blend and what ``figures`` shows."""
         latent = {name: latent.detach() for name, latent in self.latent.items()}
-        return {"latent": latent, "kept": self.kept, "beta": self.beta}
+        regrowth = {} if self.regrowth is None else self.regrowth.state()
+        return {"latent": latent, "kept": self.kept, "beta": self.beta, "regrowth": regrowth}
 
     @torch.no_grad()
     def restore(self, state: State, optimizer: torch.optim.Adam) -> None:  # noqa: ARG002 - Stage's signature
@@ -126,5 +136,7 @@ class FinetuneStage(Stage):
         for name, latent in self.latent.items():
             latent.copy_(state["latent"][name])
         self.kept, self.beta = state["kept"], state["beta"]
+        if self.regrowth is not None:
+            self.regrowth.restore(state["regrowth"])
         self._project()
         self._mix()

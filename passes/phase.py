@@ -19,12 +19,14 @@ class Phase:
         share: part of the pass's training time, 0..1.
         begin: makes the stage from the module as it is when the phase begins, or when it goes on.
         at_once: what is done instead where there is no time to train.
+        is_final: whether the masks stay as they are afterwards.
     """
 
     name: str
     share: float
     begin: Callable[[OnnxModule], Stage]
     at_once: Callable[[Trainer], None] = nothing
+    is_final: bool = True
 
     def run(
         self, trainer: Trainer, allowance: Allowance, saved: State | None = None, keep: Keep = nothing

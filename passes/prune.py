@@ -1,4 +1,4 @@
-"""Pruning: ADMM towards a tightening cardinality constraint, then training of the survivors."""
+"""Pruning: ADMM towards a tightening cardinality constraint, masks that go on searching, training of the survivors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +12,12 @@ from passes.constraints import Budget, Cut, TopK, progressive
 from passes.finetune import FinetuneStage
 from passes.phase import Phase
 from passes.projection import project_onto
+from passes.regrowth import Regrowth
 from passes.schedule import Schedule
 from passes.trainer import Trainer
 from toolchain.graph.layout import Layout
 from toolchain.module import OnnxModule
+from toolchain.structures import UNSTRUCTURED
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Prune(Pass):
         score: how weights are ranked over tensors, a key of ``SCORES``.
         start: ratio that the progressive targets begin at; None is near the target.
         admm_share: part of the allowance spent in ADMM, the rest trains the survivors.
+        regrow_share: part of the allowance in which masks of single weights still move; other structures do without.
         layouts: by tensor name, for structures.
         dense: weights before compression, by tensor name, which training of the survivors may begin with.
         blend: part of that training over which they fade; 0 does without.
@@ -39,7 +42,8 @@ class Prune(Pass):
     schedule: Schedule
     score: str = "curvature"
     start: float | None = None
-    admm_share: float = 0.6
+    admm_share: float = 0.5
+    regrow_share: float = 0.3
     layouts: Mapping[str, Layout] = field(default_factory=dict)
     dense: Mapping[str, Tensor] = field(default_factory=dict)
     blend: float = 0.0
@@ -53,11 +57,13 @@ class Prune(Pass):
 
     def phases(self) -> tuple[Phase, ...]:
         """Return ADMM, after which the formats have masks with exactly the asked counts, and training inside those."""
+        singles = tuple(budget for budget in self.budgets if budget.structure == UNSTRUCTURED)
+        share = self.regrow_share if singles else 0.0
+        admm = Phase("prune", min(self.admm_share, 1 - share), self._admm, self._project, is_final=share == 0)
+        regrow = Phase("regrow", share, lambda module: self._regrow(module, singles))
         finetune = partial(FinetuneStage, "train survivors", dense=self.dense, blend=self.blend)
-        return (
-            Phase("prune", self.admm_share, self._admm, self._project),
-            Phase("train survivors", 1 - self.admm_share, finetune),
-        )
+        rest = Phase("train survivors", max(0.0, 1 - admm.share - share), finetune)
+        return (admm, regrow, rest) if share else (admm, rest)
 
     def _admm(self, module: OnnxModule) -> AdmmStage:
         weights = module.weights()
@@ -69,6 +75,9 @@ class Prune(Pass):
             lambda done: self._set(progressive(self.budgets, sizes, self.start, done), self.score),
             self.schedule,
         )
+
+    def _regrow(self, module: OnnxModule, budgets: tuple[Budget, ...]) -> FinetuneStage:
+        return FinetuneStage("regrow", module, regrowth=Regrowth(budgets, self.score))
 
     def _project(self, trainer: Trainer) -> None:
         project_onto(trainer.module, self.names, self._set(self.budgets, self.score))

@@ -50,7 +50,8 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         run.do(partial(_try_scores, plan, run))
         for phase in prune_pass(plan, run.trainer.teacher, run.done.costs, run.done.scores).phases():
             run.train(phase, (1 - quant_share) * phase.share)
-            run.do(shrink)  # as soon as the masks are final: what follows trains and times the smaller model
+            if phase.is_final:
+                run.do(shrink)  # as soon as the masks are final: what follows trains and times the smaller model
     choose = partial(_choose_kernels, plan, run, sample)
     if plan.quantize is None:
         run.do(choose, "choose kernels", KERNELS_WEIGHT)
@@ -138,6 +139,7 @@ def prune_pass(plan: Plan, original: OnnxModule, costs: Mapping[str, float], tri
         score=_score(schedule, tried),
         start=schedule.progressive_start,
         admm_share=schedule.admm_share,
+        regrow_share=schedule.regrow_share,
         layouts=find_layouts(graph, find_weights(graph)),
         dense=original.weights(),
         blend=schedule.blend,

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from passes.allowance import Allowance
-from passes.constraints import Levels, LevelTarget
+from passes.constraints import Budget, Levels, LevelTarget
 from passes.finetune import FinetuneStage
 from passes.projection import project_onto
+from passes.regrowth import Regrowth
 from passes.snapshot import Snapshot
 from passes.training import train
 from toolchain.formats import TensorFormat
@@ -92,7 +93,8 @@ def test_what_a_blend_ends_with_lies_in_the_mask(make_trainer):
 
 
 @pytest.mark.parametrize("step", [1, 5, 14, 22])
-def test_a_blend_goes_on_where_it_was_interrupted(make_trainer, step):
+@pytest.mark.parametrize("options", [{"blend": 0.7, "regrows": False}, {"blend": 0.0, "regrows": True}])
+def test_it_goes_on_where_it_was_interrupted(make_trainer, step, options):
     kept = []
 
     def keep(state):
@@ -100,15 +102,20 @@ def test_a_blend_goes_on_where_it_was_interrupted(make_trainer, step):
             (copy.deepcopy(state()), Snapshot.of(trainer.module), copy.deepcopy(trainer.rng.bit_generator.state))
         )
 
-    trainer, stage, _ = pruned(make_trainer, 0.7)
-    train(trainer, stage, Allowance(steps=24), keep=keep)
+    def stage(module, dense):
+        regrowth = Regrowth((Budget(("w1",), 1),), "curvature", every=5) if options["regrows"] else None
+        return FinetuneStage("finetune", module, dense=dense, blend=options["blend"], regrowth=regrowth)
+
+    trainer, _, dense = pruned(make_trainer, 0.0)
+    train(trainer, stage(trainer.module, dense), Allowance(steps=24), keep=keep)
     whole = Snapshot.of(trainer.module)
     saved, module, rng = kept[step]
-    later, _, dense = pruned(make_trainer, 0.7)
+    later, _, dense = pruned(make_trainer, 0.0)
     module.restore(later.module)
     later.rng.bit_generator.state = rng
-    train(later, FinetuneStage("finetune", later.module, dense=dense, blend=0.7), Allowance(steps=24), saved)
+    train(later, stage(later.module, dense), Allowance(steps=24), saved)
     assert all(torch.equal(value, whole.tensors[key]) for key, value in later.module.state_dict().items())
+    assert torch.equal(later.module.formats["w1"].mask, whole.formats["w1"].mask)
 
 
 def test_weights_of_another_shape_are_not_blended(make_trainer):

@@ -6,13 +6,31 @@ from passes.constraints import Budget, TopK
 from passes.projection import project_onto
 from passes.prune import Prune
 from passes.schedule import Schedule
+from toolchain.structures import Structure
 
 
 def test_pruning_keeps_exactly_what_was_asked_and_most_of_the_accuracy(trainer, count):
     result = Prune((Budget(("w1", "w2"), 36),), Schedule(update_every=8)).run(trainer, Allowance(steps=800))
     assert count(trainer) == 36
     assert trainer.evaluate().accuracy > 0.85
-    assert {entry["phase"] for entry in result.log} == {"prune", "train survivors"}
+    assert {entry["phase"] for entry in result.log} == {"prune", "regrow", "train survivors"}
+
+
+def test_only_masks_of_single_weights_go_on_searching():
+    def phases(*budgets, **options):
+        return [(phase.name, phase.is_final) for phase in Prune(budgets, Schedule(), **options).phases()]
+
+    single, filters = Budget(("w1",), 20), Budget(("w2",), 20, Structure("filter"))
+    assert phases(single, filters) == [("prune", False), ("regrow", True), ("train survivors", True)]
+    assert phases(filters) == [("prune", True), ("train survivors", True)]
+    assert phases(single, regrow_share=0.0) == [("prune", True), ("train survivors", True)]
+
+
+def test_the_shares_of_the_phases_make_a_whole():
+    for options in ({}, {"admm_share": 0.9}, {"admm_share": 1.0, "regrow_share": 1.0}, {"regrow_share": 0.0}):
+        phases = Prune((Budget(("w1", "w2"), 36),), Schedule(), **options).phases()
+        assert sum(phase.share for phase in phases) == pytest.approx(1.0)
+        assert all(phase.share >= 0 for phase in phases)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])

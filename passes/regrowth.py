@@ -1,0 +1,116 @@
+"""Masks that go on searching: now and then the least of the kept weights are dropped, and as many others grow.
+
+ADMM chooses its masks by weights that are still dense. Once they are pruned, the gradient at a pruned weight says what
+it would be worth to have it back: RigL (Evci et al., "Rigging the lottery", ICML 2020, section 3), here with the counts
+of a budget kept over all its tensors together instead of tensor by tensor.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from passes.constraints import Budget, TopK
+from toolchain.checkpoint import State
+from toolchain.formats import TensorFormat
+
+MEMORY = 0.98  # of the running mean of the gradients: that of one batch is mostly noise
+
+
+@dataclass
+class Regrowth:
+    """Moves masks within budgets of single weights; each keeps as many weights as it has.
+
+    Attributes:
+        budgets: the tensors that share a count; what they keep is counted from the masks.
+        score: what ranks the kept weights, a key of ``SCORES``.
+        share: of the kept weights that moves at once in the beginning; it falls as a cosine to nothing.
+        every: steps between two moves.
+        pressure: running mean of the gradients at the pruned model, by tensor name.
+    """
+
+    budgets: tuple[Budget, ...]
+    score: str
+    share: float = 0.1
+    every: int = 64
+    pressure: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors whose masks move."""
+        return tuple(name for budget in self.budgets for name in budget.names)
+
+    def observe(self, name: str, gradient: Tensor) -> None:
+        """Take the gradient of the loss at a pruned weight, of its shape, into the mean."""
+        if name in self.pressure:
+            self.pressure[name].lerp_(gradient, 1 - MEMORY)
+        elif name in self.names:
+            self.pressure[name] = gradient * (1 - MEMORY)
+
+    def is_due(self, step: int) -> bool:
+        """Return whether masks move after this step."""
+        return step > 0 and step % self.every == 0
+
+    @torch.no_grad()
+    def move(
+        self,
+        formats: dict[str, TensorFormat],
+        latent: Mapping[str, nn.Parameter],
+        optimizer: torch.optim.Adam,
+        done: float,
+    ) -> None:
+        """Change the masks in ``formats``; what grows begins at zero, with the step size of its tensor.
+
+        Args:
+            formats: of the tensors, with masks.
+            latent: the weights, zero outside their masks.
+            optimizer: holds the moments of ``latent``.
+            done: progress in 0..1.
+        """
+        share = self.share * 0.5 * (1 + math.cos(math.pi * done))
+        for budget in self.budgets:
+            names = [name for name in budget.names if name in self.pressure and latent[name] in optimizer.state]
+            before = {name: formats[name].mask for name in names}
+            masks = {name: mask for name, mask in before.items() if mask is not None}
+            kept = sum(int(mask.sum()) for mask in masks.values())
+            stays = max(len(masks), kept - round(share * kept))
+            if not masks or stays == kept:
+                continue
+            curvature = {name: optimizer.state[latent[name]]["exp_avg_sq"] for name in masks}
+            values = {name: latent[name] for name in masks}
+            staying = TopK((Budget(tuple(masks), stays),), self.score).fit(values, _only(masks), curvature)
+            worth = {name: _worth(self.pressure[name], masks[name], staying[name].mask) for name in masks}
+            grown = TopK((Budget(tuple(masks), kept),)).fit(worth, {}, {})
+            for name, found in grown.items():
+                formats[name] = replace(formats[name], mask=found.mask)
+                _begin(latent[name], optimizer.state[latent[name]], masks[name], found.mask)
+
+    def state(self) -> State:
+        """Return what the next move goes by."""
+        return dict(self.pressure)
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        self.pressure = dict(state)
+
+
+def _only(masks: Mapping[str, Tensor]) -> dict[str, TensorFormat]:
+    return {name: TensorFormat(mask) for name, mask in masks.items()}
+
+
+def _worth(pressure: Tensor, mask: Tensor, stays: Tensor | None) -> Tensor:
+    """Return infinity where a weight stays, zero where it is dropped, and the gradient where it could grow."""
+    worth = pressure.masked_fill(mask, 0.0)
+    return worth if stays is None else worth.masked_fill_(stays, math.inf)
+
+
+def _begin(weight: nn.Parameter, moments: dict[str, Tensor], before: Tensor, after: Tensor | None) -> None:
+    """Set what changed to zero, its first moment too, and the second moment of what grew to the mean of the kept."""
+    if after is None:
+        return
+    changed, typical = before ^ after, moments["exp_avg_sq"][before].mean()
+    weight.masked_fill_(changed, 0.0)
+    moments["exp_avg"].masked_fill_(changed, 0.0)
+    moments["exp_avg_sq"].copy_(torch.where(after & ~before, typical, moments["exp_avg_sq"]))
