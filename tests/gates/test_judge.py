@@ -143,6 +143,8 @@ def test_a_report_without_latency_fails_gates_of_time(report):
 def test_a_noisy_device_is_said_to_be_one(report):
     report["latency"][0]["noisy"] = True
     assert "too noisy" in only(report, max_latency=6.0).why
+    report["latency"][0]["noise"] = "the interval is 30% wide"
+    assert only(report, max_latency=6.0).why == "the interval is 30% wide"
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,8 @@ def _timed(row: Mapping[str, Any], value: object, ends: object) -> _Figure:
         return _Figure(about=about, why="the report has no such figure")
     if interval is None:
         return _Figure(about=about, why="the report has no confidence interval for it, measure again")
-    return _Figure(found, interval, about, "this device was too noisy to tell" if row.get("noisy") is True else "")
+    noise = str(row.get("noise") or "this device was too noisy to tell")
+    return _Figure(found, interval, about, noise if row.get("noisy") is True else "")
 
 
 def _memory(row: Mapping[str, Any]) -> _Figure:
