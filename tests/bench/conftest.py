@@ -106,6 +106,7 @@ def document(before_ms=2.0, after_ms=1.0, spread=0.01, **case):
                 "threads": 1,
                 "batch": 1,
                 "transfers": "in",
+                "preempted_per_s": 1.0,
                 "error": None,
                 "models": models,
                 **case,

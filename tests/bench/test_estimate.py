@@ -78,16 +78,17 @@ def test_every_statistic_lies_in_its_own_interval():
         assert low <= figures[f"{name}_ms"] <= high
 
 
-def test_a_narrow_interval_is_not_noisy_and_neither_is_a_clear_gain():
-    assert noise(1.0, (0.98, 1.02), preempted=500, seconds=5) == ""
-    assert noise(3.0, (2.8, 3.2), preempted=500, seconds=5) == ""
+def test_a_narrow_interval_is_not_noisy_and_neither_is_a_clear_difference():
+    assert noise(1.0, (0.98, 1.02), preempted_per_s=100) == ""
+    assert noise(3.0, (2.0, 4.0), preempted_per_s=100) == ""
+    assert noise(0.9, (0.8, 0.99), preempted_per_s=100) == ""
 
 
 def test_an_interval_that_cannot_tell_says_how_wide_it_is_and_who_disturbed():
-    assert noise(1.0, (0.9, 1.1), 500, 5) == (
+    assert noise(1.0, (0.9, 1.1), 100.0) == (
         "the interval 0.90 to 1.10 is 20% wide; other processes took the processor away 100 times a second"
     )
-    assert noise(3.0, (2.0, 4.0), None, 5) == "the interval 2.00 to 4.00 is 67% wide"
+    assert noise(1.0, (0.9, 1.1), 1.0) == noise(1.0, (0.9, 1.1), None) == "the interval 0.90 to 1.10 is 20% wide"
 
 
 def test_a_single_turn_is_its_own_interval():

@@ -24,6 +24,14 @@ def test_a_noisy_speedup_is_a_warning_with_its_reason(make_document):
     assert "warning: too noisy to tell about b.onnx: the interval 0.90 to 1.10 is 20% wide; close other" in text
 
 
+def test_a_busy_machine_is_a_warning_and_a_quiet_one_is_not(make_document):
+    assert "warning" not in render_bench(make_document())
+    assert "warning" not in render_bench(make_document(preempted_per_s=None))
+    assert "processes took the processor away 140 times" in " ".join(
+        render_bench(make_document(preempted_per_s=140.0)).split()
+    )
+
+
 def test_nodes_that_fell_back_are_named(make_document):
     document = make_document()
     document["cases"][0]["models"][1]["fallback"] = [{"name": "up", "op": "Resize"}, {"name": "nms", "op": "TopK"}]

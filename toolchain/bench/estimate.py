@@ -12,8 +12,10 @@ STATISTICS = ("p50", "p90", "p99", "mean")
 PERCENTILES = (50, 90, 99)
 CONFIDENCE = (2.5, 97.5)  # percent
 
-# An interval as wide as these parts of the speedup does not tell: the first where it contains 1, the second anyway.
-UNDECIDED, VAGUE = 0.05, 0.2
+UNDECIDED = 0.05  # an interval that contains 1 and is wider than this part of the speedup does not tell
+
+# Times a second that other processes take the processor away: beyond, figures are those of a busy machine.
+BUSY_PER_S = 20.0
 
 
 def summarize(times_ms: np.ndarray) -> dict[str, Any]:
@@ -84,20 +86,22 @@ def interval(values: np.ndarray) -> list[float]:
     return [float(low), float(high)]
 
 
-def noise(speedup: float, ci95: Sequence[float], preempted: int | None, seconds: float) -> str:
-    """Return why the machine was too noisy to tell how much faster a model is; empty where it was not.
+def noise(speedup: float, ci95: Sequence[float], preempted_per_s: float | None) -> str:
+    """Return why the machine was too noisy to tell whether a model is faster or slower; empty where it was not.
 
     Args:
         speedup: the estimate.
         ci95: its interval.
-        preempted: how often other processes took the processor away; None where that is not known.
-        seconds: in how long.
+        preempted_per_s: how often other processes took the processor away; None where that is not known.
     """
     low, high = ci95
     width = (high - low) / speedup
-    if width <= (UNDECIDED if low <= 1 <= high else VAGUE):
+    if not low <= 1 <= high or width <= UNDECIDED:
         return ""
-    busy = ""
-    if preempted is not None and preempted > seconds:  # about one a second comes from the system's own housekeeping
-        busy = f"; other processes took the processor away {preempted / seconds:.0f} times a second"
+    busy = f"; {disturbance(preempted_per_s)}" if preempted_per_s and preempted_per_s > BUSY_PER_S else ""
     return f"the interval {low:.2f} to {high:.2f} is {width:.0%} wide{busy}"
+
+
+def disturbance(preempted_per_s: float) -> str:
+    """Return in words how often others ran."""
+    return f"other processes took the processor away {preempted_per_s:.0f} times a second"

@@ -209,8 +209,9 @@ def _case(case: Mapping[str, Any], host: str) -> dict[str, Any]:
     row["models"] = [
         {"name": model["name"], "error": model["error"], "memory": _memory(model["memory"])} for model in case["models"]
     ]
+    row["preempted_per_s"] = None if case["preempted"] is None else case["preempted"] / case["timing_s"]
     if case["timed"]:
-        _add_times(row["models"], case)
+        _add_times(row, case)
     first = case["models"][0]["layers"]
     for index, model in enumerate(case["models"]):
         if model["layers"] is not None:
@@ -227,15 +228,16 @@ def _memory(found: Mapping[str, int] | None) -> dict[str, int] | None:
     return None if found is None else {key: found[key] for key in ("load_bytes", "peak_bytes")}
 
 
-def _add_times(models: Sequence[dict[str, Any]], case: Mapping[str, Any]) -> None:
+def _add_times(row: Mapping[str, Any], case: Mapping[str, Any]) -> None:
+    models = row["models"]
     rounds = [np.array(times) for times in case["rounds_ms"]]
     times, loads = np.concatenate(rounds), np.array(case["loads_ms"])
     drawn, drawn_loads = estimate.bootstrap(rounds), estimate.bootstrap([loads])
     for column, index in enumerate(case["timed"]):
         model = models[index]
         model |= estimate.summarize(times[:, column])
-        for row, statistic in enumerate(estimate.STATISTICS):
-            model[f"{statistic}_ci95_ms"] = estimate.interval(drawn[:, row, column])
+        for number, statistic in enumerate(estimate.STATISTICS):
+            model[f"{statistic}_ci95_ms"] = estimate.interval(drawn[:, number, column])
         model["throughput_per_s"] = 1e3 * case["batch"] / model["mean_ms"]
         model["load_ms"] = float(np.median(loads[:, column]))
         model["load_ci95_ms"] = estimate.interval(drawn_loads[:, 0, column])
@@ -243,5 +245,5 @@ def _add_times(models: Sequence[dict[str, Any]], case: Mapping[str, Any]) -> Non
         if index and not case["timed"][0]:  # there is an original to compare with
             ci95 = estimate.interval(drawn[:, 0, 0] / drawn[:, 0, column])
             speedup = models[0]["p50_ms"] / model["p50_ms"]
-            why = estimate.noise(speedup, ci95, case["preempted"], case["timing_s"])
+            why = estimate.noise(speedup, ci95, row["preempted_per_s"])
             model |= {"speedup": speedup, "speedup_ci95": ci95, "noisy": bool(why), "noise": why}

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from toolchain.bench.estimate import BUSY_PER_S, disturbance
 from toolchain.bench.history import Change, case_name
 from toolchain.bench.layers import busiest
 from toolchain.bench.measurement import HERE
@@ -137,6 +138,9 @@ def _remarks(case: Mapping[str, Any]) -> list[RenderableType]:
         for model in case["models"]
         if model.get("noisy")
     ]
+    if (case["preempted_per_s"] or 0.0) > BUSY_PER_S:
+        often = disturbance(case["preempted_per_s"])
+        remarks.append(f"warning: the machine was busy, {often}; a quiet machine may show other figures")
     for model in case["models"]:
         nodes = model.get("fallback") or []
         named = ", ".join(f"{node['name']} ({node['op']})" for node in nodes[:LAYERS_SHOWN])

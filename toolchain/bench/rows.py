@@ -14,7 +14,7 @@ def latency_rows(cases: Sequence[Mapping[str, Any]], index: int = 1) -> list[dic
 
 
 def _row(case: Mapping[str, Any], index: int) -> dict[str, Any]:
-    row = {key: case[key] for key in ("host", "provider", "device", "threads", "batch", "transfers")}
+    row = {key: case[key] for key in ("host", "provider", "device", "threads", "batch", "transfers", "preempted_per_s")}
     original, compressed = case["models"][0], case["models"][index]
     why = complaints(case, (0, index))
     if "speedup" not in compressed:
