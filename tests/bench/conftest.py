@@ -1,9 +1,12 @@
-"""Small models to measure, and feeds for them."""
+"""Small models to measure, feeds for them, and an SSH server on loopback with the client that knows it."""
+
+import os
 
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
+import sshd
 from onnx import numpy_helper
 
 MLP = """
@@ -118,3 +121,46 @@ def document(before_ms=2.0, after_ms=1.0, spread=0.01, **case):
 @pytest.fixture
 def make_document():
     return document
+
+
+def _serve(kind, folder):
+    reason = sshd.missing(kind)
+    if reason:
+        pytest.skip(reason)
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    sshd.keys(folder)
+    process, port = sshd.start(kind, folder, temporary)
+    sshd.install_client(folder)
+    yield sshd.Server(port, folder, temporary)
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture(scope="session", params=sshd.KINDS)
+def any_server(request, tmp_path_factory):
+    yield from _serve(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="session")
+def one_server(tmp_path_factory):
+    kind = next((kind for kind in sshd.KINDS if sshd.missing(kind) is None), sshd.KINDS[0])
+    yield from _serve(kind, tmp_path_factory.mktemp("server"))
+
+
+def _reach(server, monkeypatch):
+    monkeypatch.setenv("PATH", f"{server.folder / 'bin'}:{os.environ['PATH']}")
+    assert not list(server.temporary.iterdir()), "left behind by the test before"
+    return server
+
+
+@pytest.fixture
+def anywhere(any_server, monkeypatch):
+    """Both kinds of server, one after the other."""
+    return _reach(any_server, monkeypatch)
+
+
+@pytest.fixture
+def device(one_server, monkeypatch):
+    """OpenSSH's server where it is installed, else the other."""
+    return _reach(one_server, monkeypatch)
