@@ -211,7 +211,7 @@ def test_a_run_goes_on_where_it_was_and_the_report_says_so(interrupted, tmp_path
     assert ("prune", 1.0) in watch.phases
     assert 0 < survivors < 1
     assert any("went on from a checkpoint" in note for note in result.report["notes"])
-    phases = ["prune", "train survivors", "quantize", "train in grid"]
+    phases = ["prune", "regrow", "train survivors", "quantize", "train in grid"]
     assert list(dict.fromkeys(entry["phase"] for entry in result.report["convergence"])) == phases
     assert not (tmp_path / "small.checkpoint.safetensors").exists()
 
