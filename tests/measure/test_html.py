@@ -84,6 +84,17 @@ def test_phases_without_training_are_told_without_charts(report):
     checked(page)
 
 
+def test_what_else_was_tried_is_told_where_something_was(report):
+    report.pop("trials", None)
+    assert 'id="trials"' not in render_html(report)
+
+    report["trials"] = [{"options": "--quant 8bit", "error": "no room"}]
+    page = render_html(report)
+
+    assert "not measured, no room" in page
+    checked(page)
+
+
 def test_nothing_is_loaded_or_executed(report):
     page = render_html(report)
     checker = checked(page)

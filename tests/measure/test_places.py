@@ -1,4 +1,4 @@
-from toolchain.measure.places import places
+from toolchain.measure.places import places, trial_rows
 
 
 def test_rows_of_one_device_stand_together_and_hosts_apart(report):
@@ -40,3 +40,16 @@ def test_a_provider_that_failed_has_its_error_and_no_charts():
     measured = places([failed])[0].rows[0]
 
     assert (measured.error, list(measured.charts)) == ("no driver", [])
+
+
+def test_trials_have_their_change_or_why_there_is_none():
+    tried = {"options": "--structure groups", "original_ms": 3.0, "compressed_ms": 1.0}
+
+    rows = trial_rows(
+        [tried | {"speedup": 3.0, "speedup_ci95": [2.9, 3.1]}, {"options": "--quant 8bit", "error": "no"}]
+    )
+
+    assert rows == [
+        ("--structure groups", "3.00 ms", "1.00 ms", "3.00x faster (2.90 to 3.10)"),
+        ("--quant 8bit", "-", "-", "not measured, no"),
+    ]

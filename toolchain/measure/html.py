@@ -16,7 +16,7 @@ from toolchain.measure.charts.chart import largest_note
 from toolchain.measure.charts.quality import classes_chart, drop_chart
 from toolchain.measure.charts.training import training_charts
 from toolchain.measure.headline import headline
-from toolchain.measure.places import places
+from toolchain.measure.places import places, trial_rows
 from toolchain.measure.report import write_json
 from toolchain.measure.schema import validate_report
 from toolchain.measure.summary import summary_rows
@@ -31,7 +31,7 @@ def render_html(report: Mapping[str, Any]) -> str:
     """
     validate_report(report)
     tensors, quality = report["weights"]["tensors"], report["quality"]
-    bytes_of_tensors = [size.tensor_bytes_chart(tensors)] if tensors else []
+    of_tensors = (size.tensor_bytes_chart, weights.kept_chart, weights.bits_chart) if tensors else ()
     return (
         templates()
         .get_template("report.html")
@@ -40,14 +40,15 @@ def render_html(report: Mapping[str, Any]) -> str:
             headline=headline(report),
             summary=summary_rows(report),
             real_accuracy_missing=real_accuracy_missing(report),
-            sizes=[size.file_chart(report["size"]), size.share_chart(report["size"], tensors), *bytes_of_tensors],
-            weights=[weights.kept_chart(tensors), weights.bits_chart(tensors)] if tensors else [],
+            sizes=[size.file_chart(report["size"]), size.share_chart(report["size"], tensors)],
+            weights=[chart(tensors) for chart in of_tensors],
             histograms=weights.histogram_charts(tensors),
             histogram_rows=weights.histogram_table(tensors),
             histogram_note=largest_note(tensors),
             quality=[chart for chart in (drop_chart(quality), classes_chart(quality)) if chart],
             labelled=any(row["label"] is not None for row in quality["worst"]),
             places=places(report["latency"]),
+            trials=trial_rows(report.get("trials", ())),
             training=training_charts(report["convergence"]),
             phases=list(dict.fromkeys(entry["phase"] for entry in report["convergence"])),
         )

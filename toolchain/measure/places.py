@@ -7,7 +7,7 @@ from typing import Any
 from toolchain.measure.charts.chart import Chart
 from toolchain.measure.charts.latency import cost_chart, latency_chart, layers_chart
 from toolchain.measure.summary import HERE, speed_change
-from toolchain.measure.units import scientific
+from toolchain.measure.units import milliseconds, scientific
 from toolchain.measure.verdict import short_provider
 
 FACTS = (("cpu", "{}"), ("governor", "governor {}"), ("temperature_c", "{} °C"), ("onnxruntime", "onnxruntime {}"))
@@ -63,3 +63,13 @@ def _measured(row: Mapping[str, Any], number: int) -> Measured:
         cost_chart(row, f"cost-{number}"),
     ]
     return Measured(title, speed_change(row), charts=[chart for chart in charts if chart is not None])
+
+
+def trial_rows(trials: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Return, of every trial of other options, the options, both medians and the change, or why there is none."""
+    return [
+        (row["options"], "-", "-", f"not measured, {row['error']}")
+        if "error" in row
+        else (row["options"], milliseconds(row["original_ms"]), milliseconds(row["compressed_ms"]), speed_change(row))
+        for row in trials
+    ]

@@ -56,7 +56,7 @@ def test_of_many_classes_those_that_changed_most_are_drawn_and_all_are_in_the_ta
     drawn = [text for text in texts(chart) if "class" in text]
     assert (drawn[0], drawn[-1], len(drawn)) == ("class 0", "class 99", MOST_CLASSES)
     assert len(chart.rows) == 100
-    assert "The 24 that changed most of 100 classes" in chart.note
+    assert f"The {MOST_CLASSES} that changed most of 100 classes" in chart.note
 
 
 def test_classes_that_did_not_change_have_no_bars(quality):

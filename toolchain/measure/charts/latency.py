@@ -19,7 +19,7 @@ from toolchain.measure.charts.chart import (
 from toolchain.measure.summary import memory_of
 
 WIDE = 5  # latencies that differ by more than this factor are drawn on a logarithmic axis
-MOST_LAYERS = 20  # in the chart; its table has all
+MOST_LAYERS = 12  # in the chart; its table has all
 
 
 def latency_chart(row: Mapping[str, Any], key: str) -> Chart:
@@ -112,7 +112,7 @@ def layers_chart(layers: Rows, key: str) -> Chart | None:
             if row[side] is not None
         ]
         figures = f"{_text(row['original_ms'])} → {_text(row['compressed_ms'])}"
-        parts.append(labelled(f"{row['name']} {row['op']}".strip(), figures, y, bars))
+        parts.append(labelled(row["name"] or row["op"], figures, y, bars))
     height = len(shown) * ROW
     axis = svg.bottom_axis(scale, 12, height + 4, "milliseconds per run", lambda value: f"{value:g}")
     description = "; ".join(

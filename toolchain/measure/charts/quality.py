@@ -7,7 +7,7 @@ from toolchain.measure import svg, units
 from toolchain.measure.charts.chart import AXIS_HEIGHT, Chart
 from toolchain.measure.quality import ACCURACY
 
-MOST_CLASSES = 24  # in the chart; its table has all
+MOST_CLASSES = 16  # in the chart; its table has all
 BAR = 21  # height of a class's row
 NAMES = 58.0  # width for the names of classes
 
