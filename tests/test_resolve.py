@@ -338,3 +338,40 @@ def test_the_largest_ratio_named_can_really_be_reached(weights, least):
     ratio = largest_ratio(weights, min(least, weights))
     if ratio > 1:
         assert parse_prune(f"{ratio:.2f}x").kept(weights) >= min(least, weights)
+
+
+SEQUENCE = """
+<ir_version: 8, opset_import: ["": 17]>
+g (float[1, 4] x) => (float[1, 4] d) <float[4, 4] w0, float[4, 4] w1, float[4, 4] w2> {
+  a = MatMul(x, w0)
+  b = MatMul(a, w1)
+  d = MatMul(b, w2)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("first_last", "expected"),
+    [
+        (None, {"w0": "2bit", "w1": "2bit", "w2": "2bit"}),
+        ("8bit", {"w0": "8bit", "w1": "2bit", "w2": "8bit"}),
+        ("float", {"w1": "2bit"}),
+    ],
+)
+def test_the_first_and_last_tensors_may_have_a_grid_of_their_own(first_last, expected):
+    plan = make_plan(load_graph(filled(SEQUENCE)), read_request(Request(quant="2bit", first_last=first_last)))
+    assert {name: str(spec) for name, spec in plan.quantize.targets} == expected
+
+
+def test_a_table_wins_over_first_last(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('quant = "2bit"\nfirst_last = false\n[[tensor]]\nmatch = "w0"\nquant = "4bit,block32"\n')
+    plan = make_plan(load_graph(filled(SEQUENCE)), read_request(Request(recipe=recipe)))
+    assert {name: str(spec) for name, spec in plan.quantize.targets} == {"w0": "4bit,block32", "w1": "2bit"}
+
+
+def test_first_last_needs_a_grid_that_it_differs_from():
+    with pytest.raises(RecipeError, match="first_last"):
+        read_request(Request(prune="2x", first_last="8bit"))
+    with pytest.raises(RecipeError, match="auto"):
+        read_request(Request(quant="2bit", first_last="auto"))

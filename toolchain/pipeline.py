@@ -81,6 +81,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     structure: str | None = None,
     round_to: int | None = None,
     quant: str | None = None,
+    first_last: str | None = None,
     data: str | None = None,
     evaluation: str | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -107,7 +108,9 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         structure: which weights are pruned together: ``"groups"``, ``"filter"``, ``"column"``, ``"2:4"``,
             ``"block4x1"``, ``"pattern"`` or ``"channel"``; None prunes single weights.
         round_to: what numbers of channels are kept in multiples of, with ``"channel"`` or ``"groups"``.
-        quant: ``"8bit"``, ``"4bit"``, ``"3bit"``, ``"2bit"``, ``"ternary"`` or ``"binary"``.
+        quant: ``"8bit"``, ``"6bit"``, ``"5bit"``, ``"4bit"``, ``"3bit"``, ``"2bit"``, ``"ternary"``, ``"binary"``, or
+            ``"auto"``; behind it ``,asymmetric``, ``,power``, ``,tensor`` or ``,block32``.
+        first_last: the grid of the first and last tensors where they are to have another, or ``"float"``.
         data: ``.npz``, ``.npy``, a folder of class folders of images, or ``package.module:function``; None synthesises
             inputs, and accuracy on real data is then not measured.
         evaluation: data to measure on; None takes the data's own test part or holds a part out.
@@ -141,6 +144,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         Request(
             prune=prune,
             quant=quant,
+            first_last=first_last,
             epochs=epochs,
             budget=budget,
             device=device,

@@ -6,6 +6,7 @@
     structure = "groups"           # which weights go together; left out: single weights
     round = 8                      # channels of that structure stay in multiples of this
     quant = "2bit"
+    first_last = "8bit"            # of the first and last tensors; false keeps them float
     epochs = 20                    # or budget = "10m"
     exclude = ["classifier.*"]     # neither pruned nor quantized
 
@@ -58,7 +59,7 @@ from toolchain.structures import Structure, parse_structure, round_channels
 _Parsed = TypeVar("_Parsed", PruneTarget, QuantSpec, Structure, float)
 _Target = TypeVar("_Target", PruneTarget, QuantSpec)
 
-TOP_KEYS = ("prune", "structure", "round", "quant", "epochs", "budget", "exclude")
+TOP_KEYS = ("prune", "structure", "round", "quant", "first_last", "epochs", "budget", "exclude")
 RULE_KEYS = ("match", "op", "prune", "structure", "quant", "exclude")
 TRAIN_KEYS = ("batch_size", "learning_rate", "precision", "augment")  # the rest are top-level keys or options
 
@@ -83,6 +84,7 @@ class Request:
         round_to: what numbers of channels are kept in multiples of; None leaves it to the recipe and the structure.
         gates: thresholds that the result is judged by, with the keys of a recipe's ``[gates]``, over which they win;
             None leaves it to the recipe.
+        first_last: grid of the first and last tensors, or ``"float"``; None leaves it to the recipe.
     """
 
     prune: str | float | None = None
@@ -99,6 +101,7 @@ class Request:
     precision: Precision | None = None
     round_to: int | None = None
     gates: Gates | Mapping[str, object] | None = None
+    first_last: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,7 @@ class Recipe:
     prune: PruneTarget | None = None
     structure: Structure | None = None
     quant: QuantSpec | None = None
+    first_last: QuantSpec | Literal[False] | None = None
     rules: tuple[TensorRule, ...] = ()
     train: TrainOptions = field(default_factory=TrainOptions)
     prune_schedule: PruneSchedule = field(default_factory=PruneSchedule)
@@ -158,6 +162,7 @@ def read_request(request: Request) -> Recipe:
         prune=recipe.prune if request.prune is None else _prune(request.prune, ""),
         structure=recipe.structure if request.structure is None else _structure(request.structure, ""),
         quant=recipe.quant if request.quant is None else _quant(request.quant, ""),
+        first_last=recipe.first_last if request.first_last is None else _first_last(request.first_last, ""),
         train=replace(train, seed=_whole(request.seed, "seed"), device=request.device),
     )
     recipe = replace(recipe, prune_schedule=lay_over(recipe.prune_schedule, {"allocate": request.allocate}))
@@ -177,6 +182,8 @@ def _check_asks(recipe: Recipe) -> None:
     pruned = implied or recipe.prune is not None or any(rule.prune for rule in recipe.rules)
     if any(structures) and not pruned:
         raise RecipeError("structure says what goes together, not how much", hint="add --prune 2x")
+    if recipe.first_last is not None and recipe.quant is None:
+        raise RecipeError("first_last says what differs from quant, which is not given", hint="add --quant 2bit")
     if not pruned and recipe.quant is None and not any(rule.quant for rule in recipe.rules):
         raise RecipeError("nothing to do: neither prune nor quant is given", hint="add --prune 36x or --quant 8bit")
 
@@ -211,6 +218,7 @@ def _recipe(table: Toml, where: str) -> Recipe:
         prune=_prune(table["prune"], where) if "prune" in table else None,
         structure=_overall_structure(table, where),
         quant=_quant(table["quant"], where) if "quant" in table else None,
+        first_last=_first_last(table["first_last"], where) if "first_last" in table else None,
         rules=(*_exclusions(table.get("exclude", []), where), *_rules(table.get("tensor", []), where)),
         train=replace(train, epochs=epochs, budget_s=budget_s),
         prune_schedule=read_options(PruneSchedule, table, "prune_schedule", where),
@@ -281,6 +289,13 @@ def _quant(value: object, where: str) -> QuantSpec:
     if not isinstance(value, str):
         raise wrong_type(where, "quant", value, 'a text such as "2bit"')
     return _parsed(parse_quant, value, where)
+
+
+def _first_last(value: object, where: str) -> QuantSpec | Literal[False]:
+    spec: QuantSpec | Literal[False] = False if value in (False, "float") else _quant(value, where)
+    if spec and spec.kind == "auto":
+        raise RecipeError(located(where, "first_last: auto finds the bits of all tensors"), hint="name a grid or float")
+    return spec
 
 
 def _structure(value: object, where: str) -> Structure:

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from toolchain.amounts import PruneTarget, QuantSpec
+from toolchain.ends import find_ends
 from toolchain.errors import RecipeError, nearest
 from toolchain.graph import Graph, Weight
 from toolchain.graph.layout import find_layouts
@@ -53,7 +54,7 @@ def make_plan(graph: Graph, recipe: Recipe) -> Plan:
     if recipe.prune is not None or prune.groups:
         steps.append(prune)
     if recipe.quant is not None or any(wish.quant for wish in wishes.values()):
-        steps.append(_quantize_step(wishes, recipe.quant))
+        steps.append(_quantize_step(graph, wishes, recipe))
     return Plan(
         steps=tuple(steps),
         train=recipe.train,
@@ -115,8 +116,11 @@ def _prune_step(graph: Graph, usable: dict[str, Weight], wishes: dict[str, _Wish
     return prune_step(asked, recipe.prune)
 
 
-def _quantize_step(wishes: dict[str, _Wish], spec: QuantSpec | None) -> QuantizeStep:
-    chosen = {name: spec if wish.quant is None else wish.quant for name, wish in wishes.items()}
+def _quantize_step(graph: Graph, wishes: dict[str, _Wish], recipe: Recipe) -> QuantizeStep:
+    usual = dict.fromkeys(wishes, recipe.quant or False)
+    if recipe.first_last is not None:
+        usual |= dict.fromkeys(find_ends(graph, wishes), recipe.first_last)
+    chosen = {name: usual[name] if wish.quant is None else wish.quant for name, wish in wishes.items()}
     targets = tuple((name, choice) for name, choice in chosen.items() if choice)
     if not targets:
         raise RecipeError("nothing to quantize: every tensor is excluded", hint="relax exclude in the recipe")

@@ -1,7 +1,7 @@
 """Which layers can be reconstructed, and the inputs that their weights multiply."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -25,6 +25,8 @@ class Layer:
         layout: of the weight.
         bias: initializer name of a vector with a value per output that no other node reads; empty where there is none.
         mean: of the BatchNormalization that alone reads the layer, likewise; it takes what a bias would.
+        normalization: that node.
+        shortcut: the value that is added to the layer's outputs, behind the normalization if there is one; else empty.
     """
 
     weight: str
@@ -32,6 +34,8 @@ class Layer:
     layout: Layout
     bias: str = ""
     mean: str = ""
+    normalization: Node | None = None
+    shortcut: str = ""
 
     @property
     def centered(self) -> bool:
@@ -84,19 +88,37 @@ def _objection(graph: Graph, uses: list[tuple[Node, int]], order: dict[str, int]
 
 
 def _layer(graph: Graph, weight: str, node: Node, layout: Layout) -> Layer:
+    found = _with_mean(graph, Layer(weight, node, layout))
+    last = node if found.normalization is None else found.normalization
+    reader = _only_reader(graph, last)
+    if not found.centered or reader is None or reader[0].op != "Add":
+        return found
+    other = reader[0].inputs[1 - reader[1]]
+    return found if other in graph.initializers or other == last.outputs[0] else replace(found, shortcut=other)
+
+
+def _only_reader(graph: Graph, node: Node) -> tuple[Node, int] | None:
+    value = node.outputs[0]
+    readers = graph.consumers().get(value, [])
+    return readers[0] if len(readers) == 1 and all(value != output.name for output in graph.outputs) else None
+
+
+def _with_mean(graph: Graph, layer: Layer) -> Layer:
+    """Return the layer with what takes up the mean of its outputs, where there is something."""
+    node, layout = layer.node, layer.layout
     channels, known = layout.shape[layout.outputs], graph.initializers
     if len(node.inputs) > 2 and node.inputs[2]:
         own = node.attributes.get("beta", 1.0) == 1.0 and _is_own_vector(graph, node.inputs[2], channels)
-        return Layer(weight, node, layout, bias=node.inputs[2] if own else "")
-    readers = graph.consumers().get(node.outputs[0], [])
-    if len(readers) != 1 or node.outputs[0] in {value.name for value in graph.outputs}:
-        return Layer(weight, node, layout)
-    (reader, position) = readers[0]
+        return replace(layer, bias=node.inputs[2] if own else "")
+    found = _only_reader(graph, node)
+    if found is None:
+        return layer
+    reader, position = found
     if reader.op == "BatchNormalization" and position == 0 and _is_own_vector(graph, reader.inputs[3], channels):
-        return Layer(weight, node, layout, mean=reader.inputs[3])
+        return replace(layer, mean=reader.inputs[3], normalization=reader)
     other = reader.inputs[1 - position] if reader.op == "Add" else ""
     is_bias = node.op == "MatMul" and other in known and _is_own_vector(graph, other, channels)
-    return Layer(weight, node, layout, bias=other if is_bias else "")
+    return replace(layer, bias=other if is_bias else "")
 
 
 def _is_own_vector(graph: Graph, name: str, size: int) -> bool:
@@ -136,6 +158,16 @@ def input_rows(layer: Layer, value: Tensor, most: int) -> Tensor:
     count, rows_each, channels = chosen.shape[:3]
     groups = layer.layout.groups
     return chosen.reshape(count * rows_each, groups, channels // groups, -1).movedim(1, 0).flatten(2)
+
+
+def output_rows(layer: Layer, value: Tensor, most: int) -> Tensor:
+    """Return the outputs ``[S, rows, N]`` that ``input_rows`` lead to, of a value of their shape."""
+    if "Conv" not in layer.node.op:
+        rows = value.reshape(value.shape[0], -1, value.shape[-1]) if value.ndim > 2 else value[:, None]
+        return rows[:, _places(rows.shape[1], most, rows.device)].reshape(1, -1, value.shape[-1])
+    flat = value.flatten(2)
+    chosen = flat[..., _places(flat.shape[2], most, value.device)].movedim(2, 1)  # [N, rows, C]
+    return chosen.reshape(-1, layer.layout.groups, value.shape[1] // layer.layout.groups).movedim(1, 0)
 
 
 def _places(count: int, most: int, device: torch.device) -> Tensor:

@@ -120,7 +120,8 @@ def _correct_mean(module: OnnxModule, layer: Layer, before: Tensor, after: Tenso
     if not layer.centered:
         return
     x, y = statistics.means()
-    moved = ((after @ y[..., None]) - (before @ x[..., None])).reshape(-1) * layer.factor
+    lost = statistics.r / statistics.count
+    moved = ((after @ y[..., None] - before @ x[..., None])[..., 0] - lost).reshape(-1) * layer.factor
     if layer.bias:
         module.tensor(layer.bias).sub_(moved)
     else:

@@ -24,7 +24,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Layout = Literal["auto", "nchw", "nhwc"]
 
 SECTIONS = {
-    "What to do": ("prune", "structure", "round_to", "allocate", "quant", "recipe"),
+    "What to do": ("prune", "structure", "round_to", "allocate", "quant", "first_last", "recipe"),
     "Data": ("data", "evaluation", "scale", "mean", "std", "layout"),
     "Training": ("epochs", "budget", "augment", "learning_rate", "precision", "device", "seed", "resume"),
     "Output": ("output", "report", "quiet", "verbose"),
@@ -79,8 +79,12 @@ class _ModelCommand(click.Command):
     help="What keeping a weight costs, when tensors are compared. [default: auto]",
 )
 @click.option(
-    "--quant", metavar="GRID", callback=understood_by(parse_quant), help="8bit, 4bit, 3bit, 2bit, ternary, binary."
+    "--quant",
+    metavar="GRID",
+    callback=understood_by(parse_quant),
+    help="8bit, 6bit, 5bit, 4bit, 3bit, 2bit, ternary, binary, auto; 4bit,asymmetric,block32; 3bit,power; 8bit,tensor.",
 )
+@click.option("--first-last", metavar="GRID", help="GRID of the first and last tensors: 8bit, or float.")
 @click.option("--recipe", type=_FILE, help="TOML file with everything else: targets per tensor, schedules.")
 @click.option("--data", metavar="SOURCE", help="Training data: .npz, .npy, folder of class folders, package.mod:func.")
 @click.option("--eval", "evaluation", metavar="SOURCE", help="Evaluation data. [default: a part of --data]")
@@ -125,6 +129,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     structure: str | None,
     round_to: int | None,
     quant: str | None,
+    first_last: str | None,
     recipe: Path | None,
     data: str | None,
     evaluation: str | None,
@@ -165,6 +170,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
                 structure=structure,
                 round_to=round_to,
                 quant=quant,
+                first_last=first_last,
                 data=data,
                 evaluation=evaluation,
                 output=output,
