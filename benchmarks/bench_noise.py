@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,17 @@ from onnx import TensorProto, helper, numpy_helper
 SIZES = (("small", 8, 14), ("middle", 16, 32), ("large", 64, 28))
 CONVOLUTIONS, SLOWER = 20, 22
 SECONDS = 12.0
+STARTS = 7
+
+# Ends where the first model would be measured, in an installation without torch.
+START = """
+import sys, time
+sys.modules["torch"] = None
+from toolchain.bench import probe
+from toolchain.cli import main
+probe._ask = lambda *_: sys.exit(0)
+main(sys.argv[1:])
+"""
 WIDEST, LONGEST_S = 0.05, 20.0
 
 
@@ -44,11 +56,13 @@ def main() -> None:
             for size, channels, side in SIZES
             for case in compare(Path(name), size, channels, side, number)
         ]
+        start = start_up(Path(name))
     text = table(HEADER, [row(case) for case in cases])
     passed = sum(case["passed"] for case in cases)
     print(text, f"{passed} of {len(cases)} as they should be", sep="\n")
+    print(f"start: {start['start_s']:.2f} s, of the processor {start['start_processor_s']:.2f} s")
     load = {"load_average_before": load, "load_average_after": os.getloadavg()[0]}
-    save("bench_noise", {"cases": cases, "passed": passed, "seconds": SECONDS, **load, **machine()})
+    save("bench_noise", {"cases": cases, "passed": passed, "seconds": SECONDS, **start, **load, **machine()})
     (RESULTS / "bench_noise.md").write_text(text)
 
 
@@ -102,6 +116,19 @@ def bench(size: str, original: Path, other: Path, expected: float) -> dict[str, 
         "seconds": seconds,
         "passed": as_it_should,
     }
+
+
+def start_up(folder: Path) -> dict[str, float]:
+    """Return median seconds, of the clock and of the processor, from the start to where the first model is measured."""
+    models = [str(folder / f"small-{name}.onnx") for name in ("original", "copy")]
+    wall, processor = [], []
+    for _ in range(STARTS):
+        started, before = time.perf_counter(), os.times()
+        subprocess.run([sys.executable, "-c", START, "bench", *models, "--quiet"], check=True, cwd=ROOT)
+        after = os.times()
+        wall.append(time.perf_counter() - started)
+        processor.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    return {"start_s": statistics.median(wall), "start_processor_s": statistics.median(processor)}
 
 
 HEADER = ("model", "p50", "against", "speedup to expect", "measured (95 %)", "width", "took", "")
