@@ -75,7 +75,7 @@ def chosen(monkeypatch):
         choices.append(KernelChoice("float", f"choice {len(choices)}"))
         return {node.name: choices[-1] for node in module.graph.nodes if node.op == "Gemm"}
 
-    monkeypatch.setattr("toolchain.compression.choose_kernels", choose)
+    monkeypatch.setattr("toolchain.lowering.choose_kernels", choose)
     return choices
 
 

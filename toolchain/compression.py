@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from calibration.collect import collect_grids
-from passes.constraints import SCORES, Budget, Cut, level_target
+from passes.bits import BITS, choose_bits, describe_bits
+from passes.constraints import SCORES, Budget, Cut, LevelTarget, level_target
 from passes.finetune import FinetuneStage
 from passes.phase import Phase
 from passes.prune import Prune
@@ -18,10 +18,11 @@ from passes.schedule import SCHEDULES, Schedule
 from passes.score_choice import LEAST_STEPS, choose_score, try_scores
 from passes.trainer import Trainer
 from toolchain.allocation import bit_costs, weight_costs
-from toolchain.export import activation_formats, activation_values, choose_kernels
+from toolchain.amounts import QuantSpec
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, find_weights
 from toolchain.graph.layout import find_layouts
+from toolchain.lowering import lower
 from toolchain.module import OnnxModule
 from toolchain.plan import Plan, PruneSchedule
 from toolchain.prunable import find_prunable
@@ -30,6 +31,7 @@ from toolchain.shrinking import remove_dead
 
 SPARSE = 0.1  # a tensor with this part of exact zeros was pruned; trained weights are hardly ever exactly zero
 TRIALS_SHARE = 0.06  # of all training, for trials of the scores
+TYPICAL_BITS = 4  # of a tensor whose bits are not known yet
 KERNELS_WEIGHT = 0.04  # part of the whole job's time, for the time left
 
 
@@ -57,6 +59,7 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         run.do(choose, "choose kernels", KERNELS_WEIGHT)
     else:
         run.do(partial(_keep_zeros, run.trainer, plan.quantize.names))
+        run.do(partial(_find_bits, plan, run))
         quantize, admm_share = _quantize_pass(plan, run), plan.quant_schedule.admm_share
         for phase in quantize.phases():
             run.train(phase, quant_share * admm_share * phase.share)
@@ -87,7 +90,9 @@ def _find_costs(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> None:
     if unit == "bytes":
         targets = plan.quantize.targets if plan.quantize is not None else ()
         layouts = find_layouts(module.graph, find_weights(module.graph))
-        costs = bit_costs(module.weights(), budgets, layouts, {name: spec.bits for name, spec in targets})
+        costs = bit_costs(
+            module.weights(), budgets, layouts, {name: spec.bits or TYPICAL_BITS for name, spec in targets}
+        )
     else:
         device = module.device
         module.move_to(torch.device("cpu"))  # ONNX Runtime's, whose time it may be
@@ -164,17 +169,42 @@ def _schedule(wish: PruneSchedule) -> Schedule:
 
 
 def _quantize_pass(plan: Plan, run: Run) -> Quantize:
-    module = run.trainer.module
-    axes = {weight.name: weight.axis for weight in find_weights(module.graph)}
     targets = plan.quantize.targets if plan.quantize is not None else ()
-    pruned = {name for name, fmt in module.formats.items() if fmt.mask is not None}
+    specs = {
+        name: QuantSpec("uniform", run.done.bits[name]) if name in run.done.bits else spec for name, spec in targets
+    }
     return Quantize(
-        targets={name: level_target(spec, name in pruned, axes[name]) for name, spec in targets},
+        targets=_level_targets(run.trainer.module, specs),
         schedule=Schedule(plan.quant_schedule.rho, update_every=plan.quant_schedule.update_every, path="fixed"),
         method=plan.quant_schedule.rounding,
         samples=plan.quant_schedule.samples,
         tell=run.done.notes.append,
     )
+
+
+def _level_targets(module: OnnxModule, specs: Mapping[str, QuantSpec]) -> dict[str, LevelTarget]:
+    axes = {weight.name: weight.axis for weight in find_weights(module.graph)}
+    pruned = {name for name, fmt in module.formats.items() if fmt.mask is not None}
+    return {name: level_target(spec, name in pruned, axes[name]) for name, spec in specs.items()}
+
+
+def _find_bits(plan: Plan, run: Run) -> None:
+    """Find how many bits each tensor needs, where that is to be measured."""
+    step, trainer, done = plan.quantize, run.trainer, run.done
+    names = [name for name, spec in step.targets if spec.kind == "auto"] if step is not None else []
+    if step is None or not names:
+        return
+    trainer.progress.phase("find bits", KERNELS_WEIGHT)
+    grids = [_level_targets(trainer.module, dict.fromkeys(names, QuantSpec("uniform", bits))) for bits in BITS]
+    by_bits = {name: {bits: grid[name] for bits, grid in zip(BITS, grids, strict=True)} for name in names}
+
+    def round_all(assignment: Mapping[str, int]) -> None:
+        done.bits = dict(assignment)
+        _quantize_pass(plan, run).round_as_asked(trainer)
+
+    found = choose_bits(trainer, by_bits, step.max_drop, round_all)
+    done.bits = found.bits
+    done.notes.append(describe_bits(found, step.max_drop))
 
 
 def _round_biases(trainer: Trainer) -> None:
@@ -197,16 +227,8 @@ def _choose_kernels(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> N
     module, device = trainer.module, trainer.module.device
     module.eval()
     module.move_to(torch.device("cpu"))  # the runtime that is timed, and the exporter, work there
-    kernels = choose_kernels(module, sample, plan.export.threads, plan.export.kernel)
+    run.done.kernels.update(lower(module, trainer.data, sample, plan.calibration, plan.export))
     module.move_to(device)
-    names = activation_values(module.graph, {node: choice.kernel for node, choice in kernels.items()})
-    if names:
-        options, size = plan.calibration, trainer.portion or 16
-        samples = max(size, min(options.samples, len(trainer.data)) // size * size)
-        grids = collect_grids(module, names, trainer.data, options.observer, size, samples)
-        chosen = {node: choice.kernel for node, choice in kernels.items()}
-        module.formats.update(activation_formats(module.graph, chosen, grids))
-    run.done.kernels.update(kernels)
 
 
 def _settle(trainer: Trainer) -> None:

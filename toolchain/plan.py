@@ -12,8 +12,11 @@ from toolchain.structures import UNSTRUCTURED, Structure
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
 Allocate = Literal["auto", "parameters", "bytes", "flops", "ms"]
+TargetName = Literal["cpu", "cuda", "tensorrt", "portable"]
+Objective = Literal["latency", "size"]
 
 DEFAULT_EPOCHS = 30  # of training without --epochs and --budget
+DEFAULT_MAX_DROP = 0.5  # percentage points that --quant auto may lose without --max-drop
 DEFAULT_SECONDS = 600.0  # or this, whichever ends first
 
 _T = TypeVar("_T", int, float, int | None, float | None)
@@ -72,9 +75,11 @@ class QuantizeStep:
 
     Attributes:
         targets: initializer name and grid family, in graph order.
+        max_drop: percentage points that the model may lose where bits are to be found by measuring, else 0.
     """
 
     targets: tuple[tuple[str, QuantSpec], ...]
+    max_drop: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -183,10 +188,12 @@ class CalibrationOptions:
     Attributes:
         observer: which statistic sets the range.
         samples: how many inputs are observed.
+        activations: whether kernels may round them to 8 bits.
     """
 
     observer: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
     samples: int = _between(512, low=1)
+    activations: Literal["static", "none"] = "static"
 
 
 @dataclass(frozen=True)
@@ -196,10 +203,14 @@ class ExportOptions:
     Attributes:
         kernel: ``"auto"`` takes the fastest measured kernel per node; the others force one where it is possible.
         threads: of the sessions in which kernels and latency are measured.
+        target: where the file is to run: ``"portable"`` has standard operators up to opset 18 alone.
+        objective: whether kernels are chosen for time or for bytes.
     """
 
     kernel: Literal["auto", "float", "int8", "nbits", "gathered"] = "auto"
     threads: int = _between(1, low=1, high=1024)
+    target: TargetName = "cpu"
+    objective: Objective = "latency"
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from toolchain.export import TARGETS, Wish, choose_kernels, could_be_int8, write_model
 from toolchain.export import choice as choice_module
-from toolchain.export import choose_kernels
-from toolchain.export.choice import _candidates
-from toolchain.export.layers import find_layers, sample_values, time_layer
+from toolchain.export.choice import _Bench, _candidates
+from toolchain.export.kernels import KERNELS
+from toolchain.export.layers import find_layers, sample_values, time_layer, with_activations
 
 PRUNED = (-2, -1, 1, 2)
 TEXT = """
@@ -25,13 +26,15 @@ SAMPLE = {"x": np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     monkeypatch.setattr(choice_module, "_SECONDS", 0.1)
+    monkeypatch.setattr(choice_module, "_FLIP_SECONDS", 0.5)
+    monkeypatch.setattr(choice_module, "_ALONE_SECONDS", 0.04)
     monkeypatch.setattr("toolchain.export.layers._SECONDS", 0.02)
 
 
 def test_without_a_grid_everything_stays_float_and_says_why(build, compress):
     module = build(TEXT, SHAPES)
     compress(module, 0.3, None)
-    chosen = choose_kernels(module, SAMPLE, threads=1)
+    chosen = choose_kernels(module, SAMPLE, Wish())
     assert {name: item.kernel for name, item in chosen.items()} == {"conv": "float", "fc": "float"}
     assert chosen["fc"].reason == "its weight is on no grid; its zeros do not lie in channels of groups"
 
@@ -40,7 +43,7 @@ def test_every_compressed_node_gets_a_permitted_kernel_and_a_measured_reason(bui
     module = build(TEXT, SHAPES)
     compress(module, 0.3, PRUNED)
     formats = dict(module.formats)
-    chosen = choose_kernels(module, SAMPLE, threads=1)
+    chosen = choose_kernels(module, SAMPLE, Wish())
     assert set(chosen) == {"conv", "fc"}
     assert chosen["conv"].kernel in ("float", "int8")
     assert all("ms" in item.reason for item in chosen.values())
@@ -50,7 +53,7 @@ def test_every_compressed_node_gets_a_permitted_kernel_and_a_measured_reason(bui
 def test_an_asked_for_kernel_is_taken_where_it_is_possible(build, compress):
     module = build(TEXT, SHAPES)
     compress(module, 0.3, PRUNED)
-    chosen = choose_kernels(module, SAMPLE, threads=1, wanted="nbits")
+    chosen = choose_kernels(module, SAMPLE, Wish("nbits"))
     assert chosen["fc"].kernel == "nbits"
     assert chosen["conv"].kernel == "float"
     assert "no MatMulNBits for Conv" in chosen["conv"].reason
@@ -85,5 +88,63 @@ def test_float_is_kept_when_nothing_is_clearly_faster(build, compress, monkeypat
     monkeypatch.setattr(
         choice_module, "time_interleaved", lambda sessions, _feeds, _seconds: [1.0] + [0.99] * (len(sessions) - 1)
     )
-    chosen = choose_kernels(module, SAMPLE, threads=1)
+    chosen = choose_kernels(module, SAMPLE, Wish())
     assert {item.kernel for item in chosen.values()} == {"float"}
+
+
+def test_a_portable_file_has_standard_operators_of_opset_18_at_most(build, compress):
+    module = build(TEXT, SHAPES)
+    compress(module, 0.3, PRUNED)
+    chosen = choose_kernels(module, SAMPLE, Wish("nbits", target="portable"))
+    assert {item.kernel for item in chosen.values()} == {"float"}
+    assert "MatMulNBits is no standard operator" in chosen["fc"].reason
+    assert max(kernel.opset for name, kernel in KERNELS.items() if name not in TARGETS["portable"].without) <= 18
+
+
+def test_without_the_targets_provider_kernels_follow_rules_and_say_so(build, compress):
+    module = build(TEXT, SHAPES)
+    compress(module, 0.3, PRUNED)
+    chosen = choose_kernels(module, SAMPLE, Wish(target="tensorrt"))
+    assert {item.kernel for item in chosen.values()} == {"float"}
+    assert "zero point" in chosen["conv"].reason
+    chosen = choose_kernels(module, SAMPLE, Wish(target="cuda"))
+    if TARGETS["cuda"].can_be_timed:
+        pytest.skip("the runtime has CUDA here, and kernels are timed on it")
+    assert chosen["fc"].kernel == "nbits"
+    assert chosen["fc"].reason == "not measured: the installed ONNX Runtime has no CUDAExecutionProvider"
+
+
+def test_float_activations_are_wanted_or_needed(build, compress):
+    module = build(TEXT, SHAPES)
+    compress(module, 0.3, PRUNED)
+    assert could_be_int8(module, Wish()) == ("conv", "fc")
+    assert could_be_int8(module, Wish(activations="none")) == ()
+    chosen = choose_kernels(module, SAMPLE, Wish("int8"), {"conv": "it hurts"})
+    assert chosen["conv"].reason.startswith("it hurts")
+    assert {name: item.kernel for name, item in chosen.items()} == {"conv": "float", "fc": "int8"}
+
+
+def test_the_smallest_file_is_taken_where_size_is_the_objective(build, compress):
+    module = build(TEXT, SHAPES)
+    compress(module, 0.3, PRUNED)
+    chosen = choose_kernels(module, SAMPLE, Wish(objective="size"))
+    kernels = {name: item.kernel for name, item in chosen.items()}
+    layers = find_layers(module)
+    values = sample_values(module, layers, SAMPLE)
+    sizes = [
+        write_model(with_activations(module, mix, values), mix).proto.ByteSize()
+        for mix in (kernels, {}, {"conv": "int8", "fc": "int8"}, {"fc": "nbits"})
+    ]
+    assert sizes[0] <= 1.01 * min(sizes)
+
+
+def test_layers_change_in_place_where_the_whole_becomes_faster(build, compress, monkeypatch):
+    module = build(TEXT, SHAPES)
+    compress(module, 0.3, PRUNED)
+    bench = _Bench(module, find_layers(module), SAMPLE, Wish())
+    monkeypatch.setattr(choice_module, "time_interleaved", lambda *_: [1.0, 0.9])
+    plain = {"w1": "float", "w2": "float"}
+    alone = {"w1": {"float": 2.0, "int8": 1.0}, "w2": {"float": 1.0, "int8": 2.0, "nbits": 0.5}}
+    assert bench._improve(plain, bench._load(plain), alone)[0] == {"w1": "int8", "w2": "nbits"}
+    monkeypatch.setattr(choice_module, "time_interleaved", lambda *_: [1.0, 1.1])
+    assert bench._improve(plain, bench._load(plain), alone)[0] == plain

@@ -1,19 +1,26 @@
 """Chooses kernels by measured time."""
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import onnx
+import onnxruntime
 
 from toolchain.errors import ExportError
 from toolchain.export.layers import Layer, find_layers, sample_values, time_layer, with_activations
 from toolchain.export.sessions import open_session, time_interleaved
+from toolchain.export.targets import TARGETS, Activations, Objective, TargetName
 from toolchain.export.writer import write_model
 from toolchain.module import OnnxModule
 
 # What is not float must beat it by more than the noise of the measurement.
 _MARGIN = 0.97
+_FLIP_MARGIN = 0.99  # a layer's other kernel is taken for at least this
 _SECONDS = 3.0
+_FLIP_SECONDS = 6.0  # for trying layers' other kernels in the whole model, in all
+_ALONE_SECONDS = 20.0  # for timing layers alone, in all
 
 Assignment = Mapping[str, str]  # kernel by weight name
 
@@ -33,44 +40,85 @@ class KernelChoice:
     alone_ms: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What the user wants of the file.
+
+    Attributes:
+        kernel: ``"auto"``, or one that is taken wherever it is possible, without timing.
+        threads: of the timed sessions.
+        target: a key of ``TARGETS``.
+        objective: whether the fastest or the smallest file is taken.
+        activations: ``"static"`` lets kernels round them to 8 bits, ``"none"`` leaves them float.
+    """
+
+    kernel: str = "auto"
+    threads: int = 1
+    target: TargetName = "cpu"
+    objective: Objective = "latency"
+    activations: Activations = "static"
+
+    def objections(self) -> dict[str, str]:
+        """Return why a kernel is not used whatever the node, by its name."""
+        found = dict(TARGETS[self.target].without)
+        if self.activations == "none":
+            found |= dict.fromkeys(("int8", "nbits"), "activations are to stay float")
+        return found
+
+
+def could_be_int8(module: OnnxModule, wish: Wish) -> tuple[str, ...]:
+    """Return the names of the nodes that may run in int8 by their formats and the wish."""
+    if "int8" in wish.objections() or wish.kernel not in ("auto", "int8"):
+        return ()
+    return tuple(node.name for layer in find_layers(module) if "int8" in layer.kernels for node in layer.nodes)
+
+
 def choose_kernels(
-    module: OnnxModule, sample: Mapping[str, np.ndarray], threads: int, wanted: str = "auto"
+    module: OnnxModule,
+    sample: Mapping[str, np.ndarray],
+    wish: Wish,
+    keep_float: Mapping[str, str] | None = None,
 ) -> dict[str, KernelChoice]:
     """Return a kernel for every node with a compressed weight.
 
     Every layer is timed alone by each kernel that its format permits; then the whole model is timed with all layers in
-    float, with each layer's fastest kernel, and with the integer and gathered kernels wherever they are possible, and
-    the fastest whole model is taken. Activations without a format are rounded by the range that the sample shows.
+    float, with each layer's fastest kernel, and with the integer and gathered kernels wherever they are possible. From
+    the fastest of these on, layers change to their other kernels one by one, in place, where the whole becomes faster.
+    What comes out is timed against float once more, and float is taken unless it is slower. Activations without a
+    format are rounded by the range that the sample shows.
 
     Args:
         module: in evaluation mode, its weights in their formats; neither is changed.
         sample: one batch of model inputs, of the size for which latency matters.
-        threads: of the timed sessions.
-        wanted: ``"auto"``, or a kernel that is taken wherever it is possible, without timing.
+        wish: what is wanted.
+        keep_float: why a node must not have 8-bit activations, by its name.
 
     Raises:
         ExportError: the model does not run in ONNX Runtime with float kernels.
     """
-    layers = find_layers(module)
-    if wanted != "auto":
-        return _spread(layers, {layer.weight: _asked(layer, wanted) for layer in layers})
+    target = TARGETS[wish.target]
+    layers = [_permitted(layer, wish.objections(), keep_float or {}) for layer in find_layers(module)]
+    if wish.kernel != "auto":
+        return _spread(layers, {layer.weight: _asked(layer, wish.kernel) for layer in layers})
     open_layers = [layer for layer in layers if len(layer.kernels) > 1]
+    choices = {layer.weight: _only_float(layer) for layer in layers}
     if not open_layers:
-        return _spread(layers, {layer.weight: _only_float(layer) for layer in layers})
-    values = sample_values(module, open_layers, sample)
-    alone = {layer.weight: time_layer(module, layer, values, threads) for layer in open_layers}
-    candidates = _candidates(open_layers, alone)
-    times = _time_models(module, open_layers, candidates, (sample, values), threads)
-    best = min(times, key=lambda index: times[index])
-    if times[best] > _MARGIN * times[0]:
-        best = 0
-    note = _whole_model_note(candidates, times, best)
-    reasons = {layer.weight: _only_float(layer) for layer in layers}
-    for layer in open_layers:
-        kernel = candidates[best][layer.weight]
-        took = alone[layer.weight]
-        reasons[layer.weight] = KernelChoice(kernel, _reason(kernel, took, note), took)
-    return _spread(layers, reasons)
+        return _spread(layers, choices)
+    if not target.can_be_timed:
+        reason = f"not measured: the installed ONNX Runtime has no {target.provider}"
+        choices |= {layer.weight: KernelChoice(layer.kernels[-1], reason) for layer in open_layers}
+        return _spread(layers, choices)
+    choices |= _Bench(module, open_layers, sample, wish).choose()
+    return _spread(layers, choices)
+
+
+def _permitted(layer: Layer, without: Mapping[str, str], keep_float: Mapping[str, str]) -> Layer:
+    """Return the layer without the kernels that the target does not have or that its accuracy rules out."""
+    hurt = next((keep_float[node.name] for node in layer.nodes if node.name in keep_float), "")
+    without = {**without, **({"int8": hurt} if hurt else {})}
+    gone = [name for name in layer.kernels if name in without]
+    objections = tuple(dict.fromkeys((*(without[name] for name in gone), *layer.objections)))
+    return replace(layer, kernels=tuple(name for name in layer.kernels if name not in without), objections=objections)
 
 
 def _spread(layers: Sequence[Layer], choices: Mapping[str, KernelChoice]) -> dict[str, KernelChoice]:
@@ -97,25 +145,132 @@ def _candidates(layers: Sequence[Layer], alone: Mapping[str, Mapping[str, float]
     return [item for index, item in enumerate(found) if item not in found[:index]]
 
 
-def _time_models(
-    module: OnnxModule,
-    layers: Sequence[Layer],
-    candidates: Sequence[Assignment],
-    feeds: tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]],
-    threads: int,
-) -> dict[int, float]:
-    """Return the milliseconds of one run by candidate; what cannot be written or loaded is left out."""
-    sample, values = feeds
-    sessions = {}
-    for index, candidate in enumerate(candidates):
-        kernels = {node.name: candidate[layer.weight] for layer in layers for node in layer.nodes}
+@dataclass
+class _Bench:
+    """Times whole models that differ in the kernels of their layers.
+
+    Attributes:
+        module: the model.
+        layers: with more than one kernel.
+        sample: what every run is fed.
+        wish: what is wanted.
+        values: of the sample, by name, that ranges are taken from.
+    """
+
+    module: OnnxModule
+    layers: Sequence[Layer]
+    sample: Mapping[str, np.ndarray]
+    wish: Wish
+    values: Mapping[str, np.ndarray] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Run the sample once."""
+        self.values = sample_values(self.module, self.layers, self.sample)
+
+    def choose(self) -> dict[str, KernelChoice]:
+        """Return the kernel of every layer, by its weight."""
+        seconds = min(0.3, _ALONE_SECONDS / len(self.layers))
+        provider, threads = TARGETS[self.wish.target].provider, self.wish.threads
+        alone = {
+            layer.weight: time_layer(self.module, layer, self.values, threads, seconds, provider)
+            for layer in self.layers
+        }
+        candidates = _candidates(self.layers, alone)
+        floats = self._load(candidates[0])
+        sessions = {0: floats} | {
+            index: session
+            for index, candidate in enumerate(candidates)
+            if index and (session := self._try(candidate)) is not None
+        }
+        times = self._time(sessions)
+        if self.wish.objective == "size":
+            best, note = self._smallest(candidates, times)
+        else:
+            index = min(times, key=lambda index: times[index])
+            session = sessions[index]
+            sessions.clear()
+            best, session = self._improve(candidates[index], session, alone)
+            best, note = self._judge(best, session, floats, candidates[0])
+        return {
+            weight: KernelChoice(best[weight], _reason(best[weight], took, note), took)
+            for weight, took in alone.items()
+        }
+
+    def _kernels(self, candidate: Assignment) -> dict[str, str]:
+        return {node.name: candidate[layer.weight] for layer in self.layers for node in layer.nodes}
+
+    def _write(self, candidate: Assignment, packs: bool = False) -> onnx.ModelProto:
+        kernels = self._kernels(candidate)
+        return write_model(with_activations(self.module, kernels, self.values), kernels, packs).proto
+
+    def _load(self, candidate: Assignment) -> onnxruntime.InferenceSession:
+        proto = self._write(candidate)
+        return open_session(proto, self.wish.threads, provider=TARGETS[self.wish.target].provider)
+
+    def _try(self, candidate: Assignment) -> onnxruntime.InferenceSession | None:
+        """Return a session of the whole model; None where it cannot be written or loaded."""
         try:
-            written = write_model(with_activations(module, kernels, values), kernels)
-            sessions[index] = open_session(written.proto, threads)
+            return self._load(candidate)
         except ExportError:
-            if index == 0:
-                raise
-    return dict(zip(sessions, time_interleaved(list(sessions.values()), sample, _SECONDS), strict=True))
+            return None
+
+    def _time(
+        self, sessions: Mapping[int, onnxruntime.InferenceSession], seconds: float | None = None
+    ) -> dict[int, float]:
+        """Return the milliseconds of one run by key."""
+        taken = time_interleaved(list(sessions.values()), self.sample, _SECONDS if seconds is None else seconds)
+        return dict(zip(sessions, taken, strict=True))
+
+    def _improve(
+        self, best: Assignment, session: onnxruntime.InferenceSession, alone: Mapping[str, Mapping[str, float]]
+    ) -> tuple[Assignment, onnxruntime.InferenceSession]:
+        """Change layers to other kernels, one by one, where the whole model is faster by it.
+
+        Those come first that lose most by their kernel when timed alone; there is no time for all of a deep model.
+        """
+        flips = [
+            (times[best[weight]] - took, weight, kernel)
+            for weight, times in alone.items()
+            if best[weight] in times
+            for kernel, took in times.items()
+            if kernel != best[weight] and took < times[best[weight]]
+        ]
+        until = time.monotonic() + _FLIP_SECONDS
+        for _, weight, kernel in sorted(flips, reverse=True):
+            if time.monotonic() > until:
+                break
+            changed = {**best, weight: kernel}
+            other = self._try(changed)
+            if other is None:
+                continue
+            times = self._time({0: session, 1: other}, _SECONDS / 6)
+            if times[1] < _FLIP_MARGIN * times[0]:
+                best, session = changed, other
+        return best, session
+
+    def _judge(
+        self,
+        best: Assignment,
+        session: onnxruntime.InferenceSession,
+        floats: onnxruntime.InferenceSession,
+        plain: Assignment,
+    ) -> tuple[Assignment, str]:
+        """Return the assignment unless the whole is no faster than with float kernels, and a sentence on it."""
+        kinds = "/".join(sorted(set(best.values())))
+        if best == plain:
+            return plain, "no mix of kernels runs the whole model faster than float"
+        times = self._time({0: floats, 1: session})
+        if times[1] > _MARGIN * times[0]:
+            return plain, f"the whole model runs {times[0]:.2f} ms in float, {times[1]:.2f} ms with {kinds}"
+        return best, f"the whole model runs {times[1]:.2f} ms with {kinds}, {times[0]:.2f} ms in float"
+
+    def _smallest(self, candidates: Sequence[Assignment], times: Mapping[int, float]) -> tuple[Assignment, str]:
+        """Return the candidate of the fewest bytes; of those within a hundredth of it the fastest."""
+        sizes = {index: self._write(candidates[index], packs=True).ByteSize() for index in times}
+        near = [index for index, size in sizes.items() if size <= 1.01 * min(sizes.values())]
+        best = min(near, key=lambda index: times[index])
+        note = f"the smallest file has {sizes[best]:,} bytes and runs {times[best]:.2f} ms, {times[0]:.2f} ms in float"
+        return candidates[best], note
 
 
 def _reason(kernel: str, times: Mapping[str, float], note: str) -> str:
@@ -126,13 +281,3 @@ def _reason(kernel: str, times: Mapping[str, float], note: str) -> str:
     if kernel == min(times, key=lambda name: times[name]):
         return f"{kernel} is fastest ({times[kernel]:.2f} ms; {others})"
     return f"{note} (this layer alone: {kernel} {times[kernel]:.2f} ms, {others})"
-
-
-def _whole_model_note(candidates: Sequence[Assignment], times: Mapping[int, float], best: int) -> str:
-    """Say how the chosen whole model compares with the float one, or with the best other if float was chosen."""
-    if best == 0:
-        other = min(times.keys() - {0}, key=lambda index: times[index], default=0)
-        kinds = "/".join(sorted(set(candidates[other].values())))
-        return f"the whole model runs {times[0]:.2f} ms in float, {times[other]:.2f} ms with {kinds}"
-    kinds = "/".join(sorted(set(candidates[best].values())))
-    return f"the whole model runs {times[best]:.2f} ms with {kinds}, {times[0]:.2f} ms in float"

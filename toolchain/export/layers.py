@@ -13,7 +13,7 @@ from calibration.observers import make_grid
 from toolchain.errors import ExportError
 from toolchain.export.activations import activation_formats, activation_values
 from toolchain.export.kernels import KERNELS
-from toolchain.export.sessions import open_session, time_interleaved
+from toolchain.export.sessions import CPU, open_session, time_interleaved
 from toolchain.export.weights import weight_array
 from toolchain.export.writer import write_model
 from toolchain.graph import Node
@@ -100,7 +100,14 @@ def sample_values(
         return {name: value.cpu().numpy() for name, value in module.run(sample, wanted).items()}
 
 
-def time_layer(module: OnnxModule, layer: Layer, values: Mapping[str, np.ndarray], threads: int) -> dict[str, float]:
+def time_layer(
+    module: OnnxModule,
+    layer: Layer,
+    values: Mapping[str, np.ndarray],
+    threads: int,
+    seconds: float = _SECONDS,
+    provider: str = CPU,
+) -> dict[str, float]:
     """Return the milliseconds that a layer's nodes take alone by each kernel, quantizing its activations included.
 
     A kernel that cannot be written or loaded is left out.
@@ -115,13 +122,13 @@ def time_layer(module: OnnxModule, layer: Layer, values: Mapping[str, np.ndarray
         sessions = {}
         for kernel in total:
             try:
-                written = write_model(with_activations(single, {name: kernel}, seen), {name: kernel})
-                sessions[kernel] = open_session(written.proto, threads)
+                written = write_model(with_activations(single, {name: kernel}, seen), {name: kernel}, packs=False)
+                sessions[kernel] = open_session(written.proto, threads, provider=provider)
             except ExportError:
                 if kernel == "float":
                     raise
         feeds = {node.inputs[0]: values[node.inputs[0]]}
-        times = time_interleaved(list(sessions.values()), feeds, _SECONDS)
+        times = time_interleaved(list(sessions.values()), feeds, seconds)
         total = {kernel: total[kernel] + took for kernel, took in zip(sessions, times, strict=True)}
     return total
 

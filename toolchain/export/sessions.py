@@ -11,16 +11,19 @@ import onnxruntime
 
 from toolchain.errors import ExportError
 
+CPU = "CPUExecutionProvider"
+
 
 def open_session(
-    model: onnx.ModelProto | Path | bytes, threads: int, optimized: Path | None = None
+    model: onnx.ModelProto | Path | bytes, threads: int, optimized: Path | None = None, provider: str = CPU
 ) -> onnxruntime.InferenceSession:
-    """Load a model on the CPU.
+    """Load a model, on the CPU where nothing else is asked for.
 
     Args:
         model: a proto, its bytes, or the path of a file.
         threads: intra-op threads; 0 for as many as ONNX Runtime takes by itself.
         optimized: where to write the graph that the session executes, its large constants beside it.
+        provider: that the model runs on; nodes that it does not have run on the CPU.
 
     Raises:
         ExportError: the session does not load it.
@@ -38,7 +41,7 @@ def open_session(
     else:
         source = model if isinstance(model, bytes) else os.fspath(model)
     try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(source, options, providers=list(dict.fromkeys((provider, CPU))))
     except Exception as error:  # onnxruntime's errors have no common base class
         raise ExportError(f"ONNX Runtime does not load the exported model: {error}") from error
 

@@ -34,13 +34,14 @@ class WrittenModel:
     tensors: Mapping[str, StoredTensor]
 
 
-def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
+def write_model(module: OnnxModule, kernels: Mapping[str, str], packs: bool = True) -> WrittenModel:
     """Write the module's weights, by the formats they lie in, into a copy of the graph it was made from.
 
     Args:
         module: its weights and formats; a value that has an activation format is rounded to it in the file as in the
             module, and every one of ``activation_values`` of the kernels needs one.
         kernels: a key of ``KERNELS`` by node name; a node that is left out stays float.
+        packs: whether tensors are stored by the fewest bytes; else as they are, soon written and loaded, for timing.
 
     Raises:
         ExportError: a kernel names no node or does not fit it, or a weight has left its format.
@@ -54,7 +55,8 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str]) -> WrittenModel:
         return WrittenModel(proto, {})
     chosen = {node.outputs[0]: kernels.get(node.name, "float") for node in original.walk()}
     graph = raise_opset(original, max(KERNELS[name].opset for name in chosen.values())) if module.formats else original
-    draft = Draft(module, graph, Builder(free_prefix(_names(graph)), pools=graph.opset >= POOL_OPSET))
+    pools = packs and graph.opset >= POOL_OPSET
+    draft = Draft(module, graph, Builder(free_prefix(_names(graph)), pools, packs))
     for node in graph.walk():
         KERNELS[chosen.get(node.outputs[0], "float")].lower(draft, node)
     for name in changed:

@@ -14,7 +14,7 @@ from calibration.dataset import Dataset
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for
 from toolchain.errors import RecipeError
-from toolchain.export import activation_formats, activation_values, choose_kernels, write_model
+from toolchain.export import Wish, activation_formats, activation_values, choose_kernels, write_model
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import Graph
 from toolchain.module import OnnxModule
@@ -128,7 +128,8 @@ def _in_8_bits(original: Original) -> onnx.ModelProto:
             values.copy_(module.formats[weight.name].project(values))
     few = original.few
     sample = few.batch(np.arange(original.graph.batch_size or 1)).feeds
-    kernels = {node: choice.kernel for node, choice in choose_kernels(module, sample, 1, "int8").items()}  # not timed
+    choices = choose_kernels(module, sample, Wish("int8"))  # which is not timed
+    kernels = {node: choice.kernel for node, choice in choices.items()}
     if "int8" not in kernels.values():
         raise RecipeError("no layer of the model can run in 8-bit integers")
     names = activation_values(module.graph, kernels)

@@ -76,8 +76,9 @@ def _encode_alone(builder: Builder, content: Content, output: str, opset: int) -
         child.cast(value, TensorProto.FLOAT, output)
         return child, name
     best: tuple[Builder, str] | None = None
+    newest = opset if builder.packs else 0  # that of what needs no decoder
     for encoding in ENCODINGS:
-        if encoding.opset > opset:
+        if encoding.opset > newest:
             continue
         if best is not None and 8 * best[0].bytes <= encoding.least_bits * content.array.size:
             continue  # it cannot win, and a large tensor takes its time

@@ -1,0 +1,65 @@
+"""Nodes whose 8-bit activations hurt are found by what they do to the outputs."""
+
+import numpy as np
+import pytest
+import torch
+
+from calibration.observers import make_grid
+from toolchain.export.runs import rounded_values
+from toolchain.export.sensitivity import LIMIT, _fewest, find_loss
+
+EIGHT = tuple(range(-127, 128))
+TEXT = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N, 8] x) => (float[N, 8] y) {
+  [first] a = MatMul (x, w)
+  r = Relu (a)
+  [second] b = MatMul (r, v)
+  s = Mul (b, k)
+  [third] y = MatMul (s, u)
+}
+"""
+SHAPES = {"w": (8, 8), "v": (8, 8), "u": (8, 8)}
+NODES = ("first", "second", "third")
+
+
+@pytest.fixture
+def module(build, compress):
+    made = build(TEXT.replace("y) {", "y) <float[8] k = {1000.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0}> {"), SHAPES)
+    made.tensor("u").data[0] = 0.0  # the channel that is a thousand times as large has no part in the output
+    compress(made, 1.0, EIGHT)
+    return made
+
+
+def batches():
+    rng = np.random.default_rng(3)
+    return [{"x": rng.standard_normal((16, 8)).astype(np.float32)} for _ in range(2)]
+
+
+def grids_of(module, names):
+    with torch.no_grad():
+        values = module.run(batches()[0], list(names))
+    return {name: make_grid(float(value.min()), float(value.max())) for name, value in values.items()}
+
+
+def test_a_node_that_hurts_is_left_in_float_with_the_reason(module):
+    grids = grids_of(module, rounded_values(module.graph, dict.fromkeys(NODES, "int8")))
+    formats = dict(module.formats)
+    loss = find_loss(module, NODES, grids, batches())
+    assert set(loss.hurt) == {"third"}
+    assert loss.all > LIMIT >= loss.kept
+    assert loss.reasons()["third"].startswith("its 8-bit activations alone move the outputs by ")
+    assert module.formats == formats
+
+
+def test_nothing_is_left_out_where_nothing_hurts(module):
+    names = ("first", "second")
+    grids = grids_of(module, rounded_values(module.graph, dict.fromkeys(names, "int8")))
+    loss = find_loss(module, names, grids, batches())
+    assert loss.hurt == {}
+    assert 0 < loss.all == loss.kept <= LIMIT
+
+
+@pytest.mark.parametrize(("needed", "most"), [(1, 1), (1, 9), (3, 9), (5, 9), (8, 9), (9, 9)])
+def test_the_fewest_are_left_out_that_suffice(needed, most):
+    assert _fewest(lambda left: 0.0 if left >= needed else 1.0, most) == needed
