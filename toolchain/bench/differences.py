@@ -49,8 +49,8 @@ def difference(name: str, there: np.ndarray, here: np.ndarray) -> Output:
     both = np.isfinite(theirs)
     if not np.array_equal(theirs[~both], ours[~both], equal_nan=True):
         return _output(name, objection="is infinite with another sign, or not a number")
-    largest = float(np.abs(theirs - ours, where=both, out=np.zeros(theirs.shape)).max(initial=0.0))
-    scale = float(np.abs(ours, where=both, out=np.zeros(ours.shape)).max(initial=0.0))
+    largest = float(np.abs(theirs[both] - ours[both]).max(initial=0.0))
+    scale = float(np.abs(ours[both]).max(initial=0.0))
     scores = there.dtype.kind == "f" and there.ndim == 2 and there.shape[1] > 1 and len(there) > 0
     return _output(
         name,

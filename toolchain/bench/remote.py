@@ -257,6 +257,8 @@ def run_case(
         "device": environment["cpu"],
         "error": f"the measurement ended before it was done: {how_it_ended(ended)}",
         "timed": [],
+        "preempted": None,
+        "timing_s": 0.0,
         "models": models,
     }
     return {"environment": environment, "cases": [row]}, None
