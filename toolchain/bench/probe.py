@@ -75,7 +75,7 @@ LEVELS = {
 }
 
 MIN_ROUNDS, MAX_ROUNDS = 2, 8  # fresh sessions of all models
-LOAD_SHARE = 0.3  # of the time, at most, goes into loading more than once
+LOAD_SHARE = 0.3  # of the time, at most, goes into loading, unless that takes long
 MIN_TURNS = 4  # in a round
 MAX_TURNS = 4000  # over all rounds
 MIN_WARM_UP = 1  # turns after the first, in which a session allocates
@@ -85,6 +85,7 @@ STABLE_GAIN = 0.99
 PROFILE_SHARE = 0.1
 MIN_PROFILED, MAX_PROFILED = 3, 100
 TELL_EVERY_S = 0.25
+DONE = "probe: "  # what a line of a stage begins with that says how far it is; providers may print as well
 SEED = 0  # of the order of the runs
 
 # A model of one Identity: opened first, it brings what the runtime itself takes into memory.
@@ -249,7 +250,8 @@ def _ask(request: dict[str, Any], done: Callable[[float], None]) -> dict[str, An
             )
             with child:
                 for line in child.stdout or ():
-                    done(float(line))
+                    if line.startswith(DONE):
+                        done(float(line[len(DONE) :]))
         if child.returncode:
             last = (folder / "errors.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             message = ": ".join([death(child.returncode), *last])
@@ -338,7 +340,9 @@ def _time(request: dict[str, Any], case: Case, _folder: Path) -> dict[str, Any]:
             first_ms = sum(_turn(runners, range(len(runners))))
             if not rounds_ms:
                 count = _affordable_rounds(1e3 * request["seconds"], sum(spent_ms), first_ms)
-            seconds = max(1e-3, request["seconds"] / count - sum(spent_ms) / 1e3)
+            seconds = (
+                max(request["seconds"] * (1 - LOAD_SHARE), request["seconds"] - count * sum(spent_ms) / 1e3) / count
+            )
             said = _Said(len(rounds_ms) / count, 1 / count)
             rounds_ms.append(_interleave(runners, seconds, MAX_TURNS // count, rng, said))
         except Exception as error:  # noqa: BLE001
@@ -369,7 +373,7 @@ class _Said:
         now = time.perf_counter()
         if now - self._last > TELL_EVERY_S:
             self._last = now
-            print(self._start + self._width * min(done, 1.0), flush=True)
+            print(f"{DONE}{self._start + self._width * min(done, 1.0)}", flush=True)
 
 
 def _open_all(
@@ -437,10 +441,10 @@ def _profile(request: dict[str, Any], case: Case, feeds: dict[str, Any], folder:
         took = time.perf_counter() - start
         for _ in range(min(MAX_PROFILED, max(MIN_PROFILED, int(request["seconds"] * PROFILE_SHARE / took)))):
             run_once()
-        written = session.end_profiling()
-    except Exception as error:  # noqa: BLE001
+        written = Path(session.end_profiling())
+        return {"layers": node_times(json.loads(written.read_text(encoding="utf-8")))}
+    except Exception as error:  # noqa: BLE001 - also what another version of the runtime writes into its profile
         return _failure("profile", error)
-    return {"layers": node_times(json.loads(Path(written).read_text(encoding="utf-8")))}
 
 
 def node_times(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -494,6 +498,8 @@ def open_session(path: str, case: Case, optimization: str = "all", profile: str 
     # Idle workers of one session would otherwise spin on the cores while another session is timed.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     settings: dict[str, str] = {}
+    if case.provider == "OpenVINOExecutionProvider":
+        settings["num_of_threads"] = str(options.intra_op_num_threads)
     if case.provider == "XnnpackExecutionProvider":  # it has its own threads; the runtime's are to stay out of the way
         settings["intra_op_num_threads"] = str(options.intra_op_num_threads)
         options.intra_op_num_threads = 1
