@@ -65,13 +65,17 @@ class Quantize(Pass):
             return
         nearest = Snapshot.of(module)
         before.restore(module)
-        count = min(self.samples, len(trainer.data))
-        found = reconstruct(module, self.targets, lambda: _samples(trainer, count), count, self.method)
+        found = self.round_as_asked(trainer)
         if trainer.settle().better_than(score):
-            self.tell(describe(found, self.method, count))
+            self.tell(describe(found, self.method, min(self.samples, len(trainer.data))))
         else:
             nearest.restore(module)
             self.tell(f"Weights were rounded to nearest, which answered held-out data better than {self.method} did.")
+
+    def round_as_asked(self, trainer: Trainer) -> Reconstruction:
+        """Put the weights on their grids by the method, whatever comes of it."""
+        count = min(self.samples, len(trainer.data))
+        return reconstruct(trainer.module, self.targets, lambda: _samples(trainer, count), count, self.method)
 
 
 def _samples(trainer: Trainer, count: int) -> Iterator[dict[str, Tensor]]:

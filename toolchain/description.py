@@ -77,9 +77,10 @@ def _describe_quantize(step: QuantizeStep) -> dict[str, Json]:
     for _, spec in step.targets:
         counts[str(spec)] = counts.get(str(spec), 0) + 1
     parts = ", ".join(f"{count} tensor{'s' * (count != 1)} to {spec}" for spec, count in counts.items())
+    limit = f", to lose at most {step.max_drop:g} points" if step.max_drop else ""
     return {
         "step": "quantize",
-        "says": f"quantize {parts}",
+        "says": f"quantize {parts}{limit}",
         "targets": [{"name": name, "kind": spec.kind, "bits": spec.bits} for name, spec in step.targets],
     }
 

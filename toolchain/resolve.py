@@ -9,7 +9,7 @@ from toolchain.ends import find_ends
 from toolchain.errors import RecipeError, nearest
 from toolchain.graph import Graph, Weight
 from toolchain.graph.layout import find_layouts
-from toolchain.plan import Plan, PruneStep, QuantizeStep, Step
+from toolchain.plan import DEFAULT_MAX_DROP, Plan, PruneStep, QuantizeStep, Step
 from toolchain.prunable import find_prunable
 from toolchain.pruning import PruneWish, prune_step
 from toolchain.recipe import Recipe, TensorRule
@@ -117,11 +117,12 @@ def _prune_step(graph: Graph, usable: dict[str, Weight], wishes: dict[str, _Wish
 
 
 def _quantize_step(graph: Graph, wishes: dict[str, _Wish], recipe: Recipe) -> QuantizeStep:
-    usual = dict.fromkeys(wishes, recipe.quant or False)
+    usual: dict[str, QuantSpec | Literal[False]] = dict.fromkeys(wishes, recipe.quant or False)
     if recipe.first_last is not None:
         usual |= dict.fromkeys(find_ends(graph, wishes), recipe.first_last)
     chosen = {name: usual[name] if wish.quant is None else wish.quant for name, wish in wishes.items()}
     targets = tuple((name, choice) for name, choice in chosen.items() if choice)
     if not targets:
         raise RecipeError("nothing to quantize: every tensor is excluded", hint="relax exclude in the recipe")
-    return QuantizeStep(targets)
+    asked = DEFAULT_MAX_DROP if recipe.gates.max_drop is None else recipe.gates.max_drop
+    return QuantizeStep(targets, asked if any(spec.kind == "auto" for _, spec in targets) else 0.0)

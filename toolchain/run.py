@@ -30,6 +30,7 @@ class Compression:
         dead: how many nonzero weights went out with them, by tensor name.
         costs: of keeping one weight, by tensor name, where tensors are not compared by parameters.
         scores: the loss that a short trial of each score led to; empty where none was tried.
+        bits: of every tensor whose bits were to be found by measuring.
         notes: what else there is to say of it.
         earlier_s: seconds that the passes took before the run was interrupted.
     """
@@ -41,6 +42,7 @@ class Compression:
     dead: dict[str, int] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    bits: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     earlier_s: float = 0.0
 
@@ -49,7 +51,7 @@ class Compression:
         kernels = {name: asdict(choice) for name, choice in self.kernels.items()}
         phases = [asdict(row) for row in self.phases]
         found = {"removed": self.removed, "dead": self.dead, "costs": self.costs, "scores": self.scores}
-        found |= {"notes": self.notes}
+        found |= {"bits": self.bits, "notes": self.notes}
         return {"kernels": kernels, "log": self.log, "phases": phases, **found}
 
     def restore(self, state: State) -> None:
@@ -57,7 +59,8 @@ class Compression:
         self.kernels = {name: KernelChoice(**choice) for name, choice in state["kernels"].items()}
         self.phases = [PhaseLength(**row) for row in state["phases"]]
         self.log, self.removed, self.dead = state["log"], state["removed"], state["dead"]
-        self.costs, self.scores, self.notes = state["costs"], state["scores"], state["notes"]
+        self.costs, self.scores = state["costs"], state["scores"]
+        self.bits, self.notes = state["bits"], state["notes"]
 
 
 @dataclass

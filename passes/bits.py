@@ -1,0 +1,155 @@
+"""Mixed precision: how many bits each tensor needs so that the whole loses no more than it may.
+
+Every tensor is rounded alone, at every number of bits, and the loss on held-out data measured: its sensitivity. From
+the fewest bits for all, one step after the other gives bits to the tensor whose loss falls most per bit of the file;
+steps that a later one of the same tensor outdoes are taken with it, so the path runs along the convex hull of every
+tensor. The first model on the path whose measured drop is within the limit is searched for by bisection, each candidate
+rounded as a whole as the final one will be.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from calibration.classes import class_outputs
+from passes.constraints import Levels, LevelTarget
+from passes.projection import project_onto
+from passes.snapshot import Snapshot
+from passes.trainer import Trainer
+
+BITS = (2, 3, 4, 5, 6, 8)
+
+Assignment = dict[str, int]
+Round = Callable[[Assignment], None]
+
+
+@dataclass(frozen=True)
+class BitChoice:
+    """The bits of every tensor.
+
+    Attributes:
+        bits: by tensor name.
+        drop: in percentage points, on the selection data, of the whole model at these bits.
+        within: whether that is within the limit.
+    """
+
+    bits: Assignment
+    drop: float
+    within: bool
+
+
+def choose_bits(
+    trainer: Trainer, targets: Mapping[str, Mapping[int, LevelTarget]], limit: float, round_all: Round
+) -> BitChoice:
+    """Return the fewest bits at which the model loses at most ``limit`` points; the module is left as it was.
+
+    Args:
+        trainer: the model, its original and the selection data.
+        targets: the grid of every tensor by number of bits.
+        limit: percentage points of accuracy; of agreement with the original without labels, or of cosine similarity
+            where no output has classes.
+        round_all: puts the module on the grids of an assignment.
+    """
+    before = Snapshot.of(trainer.module)
+    sizes = {name: int(torch.count_nonzero(trainer.module.tensor(name))) for name in targets}
+    losses = {name: _sensitivity(trainer, name, grids) for name, grids in targets.items()}
+    path = upgrade_path(losses, sizes)
+    drops: dict[int, float] = {}
+
+    def measure(place: int) -> float:
+        if place not in drops:
+            round_all(path[place])
+            drops[place] = drop(trainer)
+            before.restore(trainer.module)
+        return drops[place]
+
+    low, high = 0, len(path) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if measure(middle) <= limit:
+            high = middle
+        else:
+            low = middle + 1
+    return BitChoice(path[low], measure(low), measure(low) <= limit)
+
+
+def _sensitivity(trainer: Trainer, name: str, grids: Mapping[int, LevelTarget]) -> dict[int, float]:
+    """Return the loss on the selection data with one tensor rounded, by number of bits."""
+    before = Snapshot.of(trainer.module)
+    losses = {}
+    for bits, target in grids.items():
+        project_onto(trainer.module, (name,), Levels({name: target}))
+        losses[bits] = trainer.evaluate().loss
+        before.restore(trainer.module)
+    return losses
+
+
+def upgrade_path(losses: Mapping[str, Mapping[int, float]], sizes: Mapping[str, int]) -> list[Assignment]:
+    """Return assignments from the fewest bits for all to the most, each with one tensor at more bits than the last.
+
+    Args:
+        losses: by tensor and number of bits.
+        sizes: kept weights by tensor.
+    """
+    current = {name: min(row) for name, row in losses.items()}
+    path = [dict(current)]
+    while True:
+        steps = [
+            ((losses[name][now] - losses[name][more]) / (sizes[name] * (more - now)), name, more)
+            for name, now in current.items()
+            for more in losses[name]
+            if more > now
+        ]
+        if not steps:
+            return path
+        _, name, more = max(steps, key=lambda step: (step[0], -step[2]))
+        current[name] = more
+        path.append(dict(current))
+
+
+@torch.no_grad()
+def drop(trainer: Trainer) -> float:
+    """Return how many percentage points of its metric the module loses on the selection data."""
+    module, teacher = trainer.module.eval(), trainer.teacher
+    before = after = 0.0
+    count = 0
+    for batch in trainer.selection.batches(trainer.portion or trainer.batch_size):
+        if trainer.portion is not None and len(batch) < trainer.portion:
+            break  # a rest that the model does not accept
+        inputs, labels = trainer.tensors(batch)
+        outputs = trainer.objective.outputs
+        originals, found = ({name: model(inputs)[name] for name in outputs} for model in (teacher, module))
+        rates = _rates(trainer, originals, found, labels)
+        before, after, count = before + rates[0] * len(batch), after + rates[1] * len(batch), count + len(batch)
+    return 100 * (before - after) / max(count, 1)
+
+
+def _rates(
+    trainer: Trainer, originals: Mapping[str, Tensor], found: Mapping[str, Tensor], labels: Tensor | None
+) -> Sequence[float]:
+    """Return the metric of both models on a batch, 0..1."""
+    classes = trainer.objective.classes
+    if labels is not None and classes is not None:
+        answers = [item[classes].flatten(1).argmax(1) for item in (originals, found)]
+        return [float((answer == labels).float().mean()) for answer in answers]
+    count = len(next(iter(originals.values())))
+    scores = class_outputs({name: value.cpu().numpy() for name, value in originals.items()}, count)
+    if scores:
+        name = next(iter(scores))
+        return 1.0, float((originals[name].flatten(1).argmax(1) == found[name].flatten(1).argmax(1)).float().mean())
+    pairs = [(originals[name].flatten().double(), found[name].flatten().double()) for name in originals]
+    return 1.0, min(float(torch.cosine_similarity(left, right, dim=0)) for left, right in pairs)
+
+
+def describe_bits(choice: BitChoice, limit: float) -> str:
+    """Return what the report says of a choice."""
+    counts: dict[int, int] = {}
+    for bits in choice.bits.values():
+        counts[bits] = counts.get(bits, 0) + 1
+    parts = ", ".join(f"{count} tensor{'s' * (count != 1)} of {bits} bits" for bits, count in sorted(counts.items()))
+    told = (
+        f"Bits were found by measuring: {parts}; rounded so, the model loses {choice.drop:.2f} points of held-out data"
+    )
+    return f"{told}." if choice.within else f"{told}, more than the {limit:g} that it may: no bits tried lose less."
