@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -126,12 +127,23 @@ def left_axis(scale: Scale, left: float, right: float, label: Callable[[float], 
 def bottom_axis(scale: Scale, top: float, bottom: float, title: str, label: Callable[[float], str]) -> Markup:
     """Return grid lines across ``top..bottom`` with labels below them, and the axis title below those."""
     parts = [text(scale.end, bottom + 31, title, "tick", "end")]
-    for value in scale.ticks():
+    for value in _apart(scale, label):
         x = scale(value)
         # a label at the edge of the drawing would be cut in half
         anchor = "start" if x < 12 else "end" if x > WIDTH - 24 else "middle"
         parts += [line((x, top), (x, bottom), "grid"), text(x, bottom + 15, label(value), "tick", anchor)]
     return Markup("").join(parts)
+
+
+def _apart(scale: Scale, label: Callable[[float], str]) -> list[float]:
+    """Return the ticks, of which some are left out where their labels would touch."""
+    ticks = scale.ticks()
+    while any(
+        scale(right) - scale(left) < (text_width(label(left)) + text_width(label(right))) / 2
+        for left, right in pairwise(ticks)
+    ):
+        ticks = ticks[::2]
+    return ticks
 
 
 def text_width(content: str) -> float:
