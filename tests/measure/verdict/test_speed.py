@@ -76,7 +76,13 @@ def test_trials_on_this_machine_say_nothing_of_another(slow):
 def test_a_certain_speedup_names_the_kernels(report):
     found = finding(with_speedup(report, 2.5, 2.4, 2.6), "2.50x faster on CPU")
 
-    assert "2 float" in found["why"]
+    assert found["why"].endswith("kernels of the weights: 2 float")
+
+
+def test_a_speedup_by_smaller_shapes_says_so(report):
+    report["weights"]["tensors"][0]["new_shape"] = [8, 6]
+
+    assert finding(with_speedup(report, 2.5, 2.4, 2.6), "2.50x")["why"].endswith("2 float; 1 of them in smaller shapes")
 
 
 def test_a_certain_but_tiny_difference_is_not_called_faster(report):

@@ -73,8 +73,11 @@ def _place(row: Row, rows: Sequence[Row]) -> str:
 
 
 def _kernels(report: Report) -> str:
-    counts = Counter(tensor["kernel"] for tensor in report["weights"]["tensors"])
-    return "kernels of the weights: " + ", ".join(f"{count} {kernel}" for kernel, count in counts.most_common())
+    tensors = report["weights"]["tensors"]
+    counts = Counter(tensor["kernel"] for tensor in tensors)
+    shrunk = sum(tensor["new_shape"] != tensor["shape"] for tensor in tensors)
+    said = "kernels of the weights: " + ", ".join(f"{count} {kernel}" for kernel, count in counts.most_common())
+    return said + (f"; {shrunk} of them in smaller shapes" if shrunk else "")
 
 
 def _why_not_faster(report: Report) -> str:
