@@ -16,6 +16,7 @@ import onnxruntime as ort
 from toolchain.bench import probe
 from toolchain.bench.complaints import printable
 from toolchain.bench.differences import model_differences
+from toolchain.bench.explain import failure
 from toolchain.bench.hosts import Host
 from toolchain.bench.measurement import Settings, add_host, describe, make_job, prepare_inputs
 from toolchain.bench.transport import Connection, Ended, connect
@@ -68,8 +69,10 @@ class Reference:
         self.cases: Mapping[str, Any] = dict(zip(feeds, result["cases"], strict=True))
         self.arrays = read_arrays((folder / "outputs.npz").read_bytes())
 
-    def add_differences(self, case: dict[str, Any], feeds: str, found: Mapping[str, Any], data: bytes | None) -> None:
-        """Add ``differences`` to every model of a case that ran on both machines.
+    def add_differences(
+        self, case: dict[str, Any], feeds: str, found: Mapping[str, Any], data: bytes | None
+    ) -> list[str]:
+        """Add ``differences`` to every model of a case that ran on both machines; return notes on those that did not.
 
         Args:
             case: of the bench document.
@@ -77,11 +80,15 @@ class Reference:
             found: what the probe found there.
             data: its ``outputs.npz``.
         """
-        there = read_arrays(data) if data else []
+        there, notes = [] if data is None else read_arrays(data), []
         for index, model in enumerate(case["models"]):
-            theirs, ours = found["models"][index]["outputs"], self.cases[feeds]["models"][index]["outputs"]
-            if theirs is not None and ours is not None:
-                model["differences"] = model_differences(theirs, there, ours, self.arrays)
+            theirs, here = found["models"][index]["outputs"], self.cases[feeds]["models"][index]
+            if theirs is not None and here["outputs"] is not None:
+                model["differences"] = model_differences(theirs, there, here["outputs"], self.arrays)
+            elif theirs is not None:
+                why = failure(model["name"], here["error"], probe.CPU)
+                notes.append(f"outputs of {model['name']} were not compared, as this machine has none: {why}")
+        return notes
 
     def loads(self, feeds: str, index: int) -> bool:
         """Tell whether the model at ``index`` runs on this machine."""
@@ -133,7 +140,8 @@ def _measure_on(
             found, outputs = run_case(device, replace(there, cases=[case]), environment, told)
             with understood(host):
                 add_host(document, host, found)
-                reference.add_differences(document["cases"][-1], own.feeds, found["cases"][0], outputs)
+                case_here = document["cases"][-1]
+                document["notes"] += reference.add_differences(case_here, own.feeds, found["cases"][0], outputs)
             for index, model in enumerate(document["cases"][-1]["models"]):
                 if model["error"] and reference.loads(own.feeds, index):
                     _explain_version(model["error"], environment)
@@ -150,7 +158,7 @@ def understood(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, BadZipFile) as error:
         raise HostError(f"{name} sent what is no result of a measurement: {error!r}", "measure again") from error
 
 
@@ -187,11 +195,8 @@ def _copy(device: Connection, host: str, job: probe.Job, progress: Progress) -> 
     models = []
     for number, model in enumerate(job.models):
         path = Path(model.path)
-        _, *external = model_files(path)
         models.append(replace(model, path=f"model-{number}/{path.name}"))
-        files[models[-1].path] = path
-        for file in external:
-            files[f"model-{number}/{file.resolve().relative_to(path.parent.resolve())}"] = file
+        files |= {f"model-{number}/{name}": file for name, file in named_files(path)}
     files |= {Path(case.feeds).name: Path(case.feeds) for case in job.cases}
     total = sum(path.stat().st_size for path in files.values())
     if SPARE * total > device.free_bytes:
@@ -211,6 +216,17 @@ def _copy(device: Connection, host: str, job: probe.Job, progress: Progress) -> 
     for name, path in files.items():
         device.put(name, path, sent)
     return replace(job, models=models, cases=[replace(case, feeds=Path(case.feeds).name) for case in job.cases])
+
+
+def named_files(model: Path) -> list[tuple[str, Path]]:
+    """Return the files of a model, each with its name relative to the model's folder, the model's own first.
+
+    Raises:
+        ModelError: one is missing, or lies outside the folder.
+    """
+    _, *external = model_files(model)
+    home = model.parent.resolve()
+    return [(model.name, model), *((str(file.resolve().relative_to(home)), file) for file in external)]
 
 
 class _Told:

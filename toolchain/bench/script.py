@@ -14,9 +14,9 @@ import onnxruntime as ort
 from toolchain.bench import by_hand, probe
 from toolchain.bench.complaints import printable
 from toolchain.bench.measurement import Settings, add_host, describe, make_job, prepare_inputs
-from toolchain.bench.remote import Reference, note_version, understood
+from toolchain.bench.remote import Reference, named_files, note_version, read_arrays, understood
 from toolchain.errors import BenchError
-from toolchain.graph import model_files, write_atomically
+from toolchain.graph import write_atomically
 from toolchain.progress import Progress
 
 ENTRY = '\n\nif __name__ == "__main__":\n    main(sys.argv[1:])\n'  # of the probe; the script has its own
@@ -50,8 +50,8 @@ def write_script(models: Sequence[Path], settings: Settings, target: Path) -> st
         ToolchainError: a file is no model, inputs do not fit, or names collide in one folder.
     """
     prepared = prepare_inputs(models, settings)
-    files = list(dict.fromkeys(file for path in models for file in model_files(path)))
-    names = [str(file.relative_to(_home(file, models))) for file in files]
+    files = {file.resolve(): name for path in models for name, file in named_files(path)}
+    names = list(files.values())
     if len(set(names)) < len(names) or target.name in names:
         raise BenchError(
             f"{', '.join(names)} and {target.name} cannot lie in one folder: names are the same",
@@ -76,11 +76,6 @@ def write_script(models: Sequence[Path], settings: Settings, target: Path) -> st
     )
     write_atomically(target, _source(header, json.dumps({"job": asdict(there), "feeds": encoded})).encode())
     return "\n".join(line.removeprefix("#").removeprefix(" ") for line in header.splitlines()[2:-2]).strip("\n")
-
-
-def _home(file: Path, models: Sequence[Path]) -> Path:
-    """Return the folder of the model that ``file`` belongs to."""
-    return next(path.parent for path in models if file.is_relative_to(path.parent))
 
 
 def _listed(names: Any) -> str:  # noqa: ANN401 - anything to iterate over
@@ -150,10 +145,11 @@ def _add(
     with tempfile.TemporaryDirectory(prefix="compress-bench-") as name:
         folder = Path(name)
         for file, data in feeds.items():
+            read_arrays(data)
             (folder / file).write_bytes(data)
         cases = [replace(case, feeds=str(folder / PurePath(case.feeds).name)) for case in job.cases]
         reference = Reference(replace(job, cases=cases), folder, progress)
         add_host(document, host, result)
         for case, row, found in zip(cases, document["cases"], result["cases"], strict=True):
-            reference.add_differences(row, case.feeds, found, outputs)
+            document["notes"] += reference.add_differences(row, case.feeds, found, outputs)
     note_version(document, host, result["environment"])
