@@ -36,7 +36,7 @@ from toolchain.measure import (
 )
 from toolchain.module import OnnxModule
 from toolchain.outputs import check_output, default_checkpoint, default_output, default_report
-from toolchain.plan import Allocate, Device, Plan, Precision
+from toolchain.plan import Allocate, Device, Objective, Plan, Precision, TargetName
 from toolchain.progress import NullProgress, Progress
 from toolchain.recipe import Request, read_request
 from toolchain.resolve import make_plan
@@ -97,6 +97,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     learning_rate: float | None = None,
     precision: Precision | None = None,
     allocate: Allocate | None = None,
+    target: TargetName | None = None,
+    objective: Objective | None = None,
     gates: Gates | Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> CompressResult:
@@ -132,6 +134,9 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         allocate: what is compared over tensors when one ratio is given for all: what their weights are worth by
             ``"parameters"``, ``"bytes"``, ``"flops"`` or measured ``"ms"``; None, as ``"auto"``, takes flops for
             gathered groups and parameters for the rest.
+        target: where the file is to run: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, or ``"portable"``, which has standard
+            operators up to opset 18 alone; None takes the CPU.
+        objective: whether kernels are chosen for ``"latency"`` or for ``"size"``; None takes latency.
         gates: thresholds that the result is judged by, such as ``{"max_drop": 0.5, "max_size": "2MB"}``; they win over
             those of the recipe; None leaves it to that. The files are written whatever becomes of them.
         progress: is told what happens.
@@ -153,6 +158,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
             structure=structure,
             augment=augment,
             allocate=allocate,
+            target=target,
+            objective=objective,
             learning_rate=learning_rate,
             precision=precision,
             round_to=round_to,
@@ -160,11 +167,11 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         )
     )
     source = Path(model)
-    target = Path(output) if output is not None else default_output(source)
-    folder = Path(report) if report is not None else default_report(target)
-    check_output(source, target, folder, [Path(name) for name in (recipe, data, evaluation) if name is not None])
+    path = Path(output) if output is not None else default_output(source)
+    folder = Path(report) if report is not None else default_report(path)
+    check_output(source, path, folder, [Path(name) for name in (recipe, data, evaluation) if name is not None])
     told = progress or NullProgress()
-    resumed = can_resume(default_checkpoint(target), target, resume, told.note)
+    resumed = can_resume(default_checkpoint(path), path, resume, told.note)
 
     told.phase("load", LOAD_WEIGHT)
     graph, note = load_source(source)
@@ -180,7 +187,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
 
     until = None if plan.train.budget_s is None else started + plan.train.budget_s - _reserve(plan.train.budget_s)
     sample = _first(workload.split.evaluation, graph, 1)
-    checkpoint = Checkpoint(default_checkpoint(target), identify(source, plan, workload), told.note)
+    checkpoint = Checkpoint(default_checkpoint(path), identify(source, plan, workload), told.note)
     run = Run(
         trainer, deadline_for(plan, trainer.steps_per_epoch, until), checkpoint if plan.train.epochs != 0 else None
     )
@@ -189,22 +196,22 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         done = run_passes(plan, run, sample.feeds)
     except TrainingError as error:
         checkpoint.remove()  # the same error would follow from it
-        raise _with_rescued(error, trainer.module, target) from error
+        raise _with_rescued(error, trainer.module, path) from error
     trained = time.monotonic()
 
     told.phase("export and verify", EXPORT_WEIGHT)
-    written, parity, note = _export(trainer.module, done, workload.split.evaluation, target)
+    written, parity, note = _export(trainer.module, done, workload.split.evaluation, path)
     told.phase("measure", MEASURE_WEIGHT)
     weights = weights_section(graph, trainer.module, written.tensors, done.kernels, done.dead)
-    latency = measure_latency(source, target, sample, plan.export.threads)
+    latency = measure_latency(source, path, sample, plan.export.threads)
     measured = Measurements(
         original=source,
-        compressed=target,
+        compressed=path,
         plan=describe_plan(replace(plan, train=replace(plan.train, learning_rate=trainer.learning_rate))),
         seed=plan.train.seed,
-        size=size_section(source, target),
+        size=size_section(source, path),
         weights=weights,
-        quality=quality_section(source, target, workload.split.evaluation, classes=workload.classes),
+        quality=quality_section(source, path, workload.split.evaluation, classes=workload.classes),
         latency=latency,
         trials=try_alternatives(Original(source, graph, teacher, workload), plan, sample, latency),
         parity=asdict(parity),
@@ -220,7 +227,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     document = build_report(measured)
     page = write_report(document, folder)
     checkpoint.remove()
-    return CompressResult(target, document, page, tuple(judge(document, request.gates)))
+    return CompressResult(path, document, page, tuple(judge(document, request.gates)))
 
 
 def _tell(progress: Progress, *texts: str) -> list[str]:

@@ -49,9 +49,11 @@ from toolchain.plan import (
     CalibrationOptions,
     Device,
     ExportOptions,
+    Objective,
     Precision,
     PruneSchedule,
     QuantSchedule,
+    TargetName,
     TrainOptions,
 )
 from toolchain.structures import Structure, parse_structure, round_channels
@@ -79,6 +81,8 @@ class Request:
         structure: such as ``"groups"``; None leaves it to the recipe.
         augment: such as ``"shift4,flip"``; None leaves it to the recipe.
         allocate: such as ``"flops"``; None leaves it to the recipe.
+        target: such as ``"portable"``; None leaves it to the recipe.
+        objective: ``"latency"`` or ``"size"``; None leaves it to the recipe.
         learning_rate: of Adam, at its peak; None leaves it to the recipe.
         precision: in which training multiplies; None leaves it to the recipe.
         round_to: what numbers of channels are kept in multiples of; None leaves it to the recipe and the structure.
@@ -97,6 +101,8 @@ class Request:
     structure: str | None = None
     augment: str | None = None
     allocate: Allocate | None = None
+    target: TargetName | None = None
+    objective: Objective | None = None
     learning_rate: float | None = None
     precision: Precision | None = None
     round_to: int | None = None
@@ -166,6 +172,8 @@ def read_request(request: Request) -> Recipe:
         train=replace(train, seed=_whole(request.seed, "seed"), device=request.device),
     )
     recipe = replace(recipe, prune_schedule=lay_over(recipe.prune_schedule, {"allocate": request.allocate}))
+    wanted = {"target": request.target, "objective": request.objective}
+    recipe = replace(recipe, export=lay_over(recipe.export, wanted))
     if request.round_to is not None:
         recipe = replace(recipe, structure=round_channels(recipe.structure, request.round_to))
     if request.gates is not None:

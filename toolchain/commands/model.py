@@ -18,13 +18,23 @@ from toolchain.structures import parse_structure
 
 if TYPE_CHECKING:
     from calibration.data import Preprocessing
-    from toolchain.plan import Allocate, Precision
+    from toolchain.plan import Allocate, Objective, Precision, TargetName
 
 Device = Literal["auto", "cpu", "cuda"]
 Layout = Literal["auto", "nchw", "nhwc"]
 
 SECTIONS = {
-    "What to do": ("prune", "structure", "round_to", "allocate", "quant", "first_last", "recipe"),
+    "What to do": (
+        "prune",
+        "structure",
+        "round_to",
+        "allocate",
+        "quant",
+        "first_last",
+        "target",
+        "objective",
+        "recipe",
+    ),
     "Data": ("data", "evaluation", "scale", "mean", "std", "layout"),
     "Training": ("epochs", "budget", "augment", "learning_rate", "precision", "device", "seed", "resume"),
     "Output": ("output", "report", "quiet", "verbose"),
@@ -85,6 +95,14 @@ class _ModelCommand(click.Command):
     help="8bit, 6bit, 5bit, 4bit, 3bit, 2bit, ternary, binary, auto; 4bit,asymmetric,block32; 3bit,power; 8bit,tensor.",
 )
 @click.option("--first-last", metavar="GRID", help="GRID of the first and last tensors: 8bit, or float.")
+@click.option(
+    "--target",
+    type=click.Choice(["cpu", "cuda", "tensorrt", "portable"]),
+    help="Where it is to run; portable: standard operators, opset 18 at most. [default: cpu]",
+)
+@click.option(
+    "--objective", type=click.Choice(["latency", "size"]), help="What kernels are chosen for. [default: latency]"
+)
 @click.option("--recipe", type=_FILE, help="TOML file with everything else: targets per tensor, schedules.")
 @click.option("--data", metavar="SOURCE", help="Training data: .npz, .npy, folder of class folders, package.mod:func.")
 @click.option("--eval", "evaluation", metavar="SOURCE", help="Evaluation data. [default: a part of --data]")
@@ -143,6 +161,8 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     precision: "Precision | None",
     augment: str | None,
     allocate: "Allocate | None",
+    target: "TargetName | None",
+    objective: "Objective | None",
     device: Device,
     seed: int,
     resume: bool,
@@ -186,6 +206,8 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
                 learning_rate=learning_rate,
                 precision=precision,
                 allocate=allocate,
+                target=target,
+                objective=objective,
                 gates=gates,
                 progress=progress,
             )

@@ -1,0 +1,286 @@
+"""int8 without training, side by side with what a user would otherwise pick, and on models of many kinds.
+
+    python benchmarks/int8.py run lenet5        # or resnet20, resnet32, squeezenet: ours and the peers, one process
+    python benchmarks/int8.py zoo               # ten models of ten kinds on their own inputs
+    python benchmarks/int8.py zoo yunet_n_dynamic
+    python benchmarks/int8.py table             # results/int8.md, results/int8_zoo.md and the README's tables
+
+Peers (``peers.py``): ``onnxruntime.quantization`` static and dynamic, and NNCF's quantization of ONNX models (pip
+install nncf; left out with the reason where it is absent). All calibrate on the same 512 training images (SqueezeNet:
+200). Accuracy is on the 10,000 test images of MNIST and of the JPEG-compressed CIFAR-10; of SqueezeNet it is the
+agreement with the original's first class on the 800 images of the ImageNet sample that do not calibrate. Latency is one
+image on one thread, all files in turns in one process.
+"""
+
+import argparse
+import importlib.util
+import io
+import json
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import peers
+from common import RESULTS, ROOT, compress, fill_readme, machine, save, shared, table
+from PIL import Image
+from resnet import MEAN, STD, images
+
+from calibration.data import Dataset, Preprocessing, load_data
+from toolchain.export.sessions import open_session, time_interleaved
+from toolchain.graph import load_graph, save_proto, widen
+
+FILES = ROOT / "build" / "benchmarks" / "int8"
+SECONDS = 20.0
+CALIBRATED = 512
+OURS = "compress --quant 8bit --epochs 0"
+
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red: what SqueezeNet was trained on
+ZOO = {
+    "yunet_n_dynamic": "face detector",
+    "fastestdet": "object detector",
+    "carvana_unet": "segmentation",
+    "ppocr_det_v2": "text detection",
+    "ppocr_rec_en_number": "text recognition (LSTM)",
+    "candy_style": "style transfer",
+    "super_resolution_espcn": "super-resolution",
+    "silero_vad_16k": "voice activity (STFT, LSTM)",
+    "cct_2_infer": "vision transformer",
+    "pfld": "face landmarks",
+}
+ZOO_SAMPLES = 64
+
+
+class Case:
+    """A model with the data that calibrates it and the data that judges it.
+
+    Attributes:
+        model: its file.
+        options: of the command, which say the same as ``train`` and ``test``.
+        train: what calibrates.
+        test: what judges.
+        samples: how many of ``train`` calibrate.
+    """
+
+    def __init__(self, name: str) -> None:
+        prepare = {"lenet5": self._mnist, "squeezenet": self._imagenet}.get(name, self._cifar)
+        self.samples = CALIBRATED
+        self.model, self.options, self.train, self.test = prepare(name)
+
+    def _mnist(self, name: str) -> tuple[Path, list[str], Dataset, Dataset]:
+        model, source = shared("models", f"{name}_mnist.onnx"), str(shared("data", "mnist.npz"))
+        data = load_data(source, load_graph(model), Preprocessing(1 / 255, (0.1307,), (0.3081,)))
+        return model, _options(source, None, "1/255", (0.1307,), (0.3081,)), data.train, data.test
+
+    def _cifar(self, name: str) -> tuple[Path, list[str], Dataset, Dataset]:
+        model, graph = shared("models", f"{name}_cifar10.onnx"), load_graph(shared("models", f"{name}_cifar10.onnx"))
+        train, test = (str(folder) for folder in images())
+        how = Preprocessing(1 / 255, MEAN, STD)
+        loaded = [load_data(folder, graph, how).train for folder in (train, test)]
+        return model, _options(train, test, "1/255", MEAN, STD), *loaded
+
+    def _imagenet(self, _: str) -> tuple[Path, list[str], Dataset, Dataset]:
+        model = shared("models", "zoo", "squeezenet_fp16.onnx")
+        train, test = _imagenet_files()
+        graph = load_graph(model)
+        loaded = [load_data(str(file), graph, Preprocessing(1.0, CAFFE_MEAN)).train for file in (train, test)]
+        self.samples = len(loaded[0])
+        return model, _options(str(train), str(test), "1", CAFFE_MEAN, ()), *loaded
+
+    def feeds(self) -> list[Mapping[str, np.ndarray]]:
+        """Return the calibration samples, one by one."""
+        rows = np.linspace(0, len(self.train) - 1, self.samples).round().astype(np.int64)
+        return [dict(self.train.batch(rows[i : i + 1]).feeds) for i in range(len(rows))]
+
+
+def _options(train: str, test: str | None, scale: str, mean: tuple[float, ...], std: tuple[float, ...]) -> list[str]:
+    found = ["--data", train, "--scale", scale, "--mean", ",".join(map(str, mean))]
+    found += ["--std", ",".join(map(str, std))] if std else []
+    return [*found, "--eval", test] if test else found
+
+
+def _imagenet_files() -> tuple[Path, Path]:
+    """Return the sample as arrays, blue first and cropped to 224: every fifth image calibrates, the others judge."""
+    FILES.mkdir(parents=True, exist_ok=True)
+    train, test = FILES / "imagenet-train.npz", FILES / "imagenet-test.npz"
+    if not test.exists():
+        with zipfile.ZipFile(shared("data", "imagenet1k_sample.zip")) as archive:
+            names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))
+            pictures = [Image.open(io.BytesIO(archive.read(name))).convert("RGB") for name in names]
+        arrays = [np.asarray(item.crop((16, 16, 240, 240)))[:, :, ::-1].transpose(2, 0, 1) for item in pictures]
+        pixels, is_train = np.stack(arrays), np.arange(len(arrays)) % 5 == 0
+        np.savez(train, data_0=pixels[is_train])
+        np.savez(test, data_0=pixels[~is_train])
+    return train, test
+
+
+def run(name: str) -> None:
+    """Quantize one model by ours and by every peer, and measure them all."""
+    case, folder = Case(name), FILES / name
+    folder.mkdir(parents=True, exist_ok=True)
+    ours = folder / "ours.onnx"
+    done = compress([str(case.model), "--quant", "8bit", "--epochs", "0", *case.options], ours)
+    files, absent = {"original": case.model, OURS: ours}, {}
+    wide = folder / "float32.onnx"  # of half precision; no peer takes that
+    save_proto(widen(load_graph(case.model))[0].proto, wide)
+    for peer in peers.PEERS:
+        target = folder / f"{peer.replace(' ', '-').lower()}.onnx"
+        absent[peer] = peers.quantize(peer, wide, target, case.feeds())
+        if not absent[peer]:
+            files[peer] = target
+    sessions = {key: open_session(file, threads=1) for key, file in files.items()}
+    times = dict(zip(sessions, time_interleaved(list(sessions.values()), case.feeds()[0], SECONDS), strict=True))
+    right = _judge(case, sessions)
+    rows = {
+        key: {"ms": times[key], "speedup": times["original"] / times[key], "bytes": file.stat().st_size, **right[key]}
+        for key, file in files.items()
+    }
+    absent = {key: reason for key, reason in absent.items() if reason}
+    kernels = {item["name"]: item.get("kernel_reason", "") for item in done.report["weights"]["tensors"]}
+    save(f"int8/{name}", {**machine(), "seconds": done.seconds, "rows": rows, "absent": absent, "kernels": kernels})
+    for key, row in rows.items():
+        print(f"{key:32} {row}", flush=True)
+
+
+def _judge(case: Case, sessions: Mapping[str, object]) -> dict[str, dict[str, float]]:
+    """Return the accuracy, where there are labels, and the agreement with the original's first class, by file."""
+    hits, same, count = dict.fromkeys(sessions, 0), dict.fromkeys(sessions, 0), 0
+    size = load_graph(case.model).batch_size or 100
+    for batch in case.test.batches(size):
+        if len(batch) < size:
+            break
+        chosen = {key: _classes(session, batch.feeds, size) for key, session in sessions.items()}
+        count += size
+        for key, classes in chosen.items():
+            same[key] += int((classes == chosen["original"]).sum())
+            if batch.labels is not None:
+                hits[key] += int((classes == batch.labels).sum())
+    labelled = case.test.labels is not None
+    return {
+        key: {"agreement": same[key] / count, **({"accuracy": hits[key] / count} if labelled else {})}
+        for key in sessions
+    }
+
+
+def _classes(session: object, feeds: Mapping[str, np.ndarray], size: int) -> np.ndarray:
+    scores = np.asarray(session.run(None, dict(feeds))[0])
+    return scores.reshape(size, -1).argmax(1)
+
+
+def zoo(names: list[str]) -> None:
+    """Quantize models on inputs of their own, measure the change of their outputs and the time."""
+    make = _maker()
+    for name in names or ZOO:
+        model = shared("models", "zoo", f"{name}.onnx")
+        proto, folder = onnx.load(model), FILES / "zoo" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        inputs = [make(name, proto, seed) for seed in range(ZOO_SAMPLES)]
+        sets = load_graph(model).takes_sets
+        stack = np.stack if sets else np.concatenate
+        data = folder / "inputs.npz"
+        np.savez(data, **{key: stack([item[key] for item in inputs]) for key in inputs[0]})
+        output = folder / "ours.onnx"
+        done = compress(
+            [str(model), "--quant", "8bit", "--epochs", "0", "--data", str(data), "--device", "cpu"], output
+        )
+        sessions = [open_session(file, threads=1) for file in (model, output)]
+        times = time_interleaved(sessions, inputs[0], SECONDS)
+        kernels = [item["kernel"] for item in done.report["weights"]["tensors"]]
+        row = {
+            "kind": ZOO[name],
+            "ms": times,
+            "speedup": times[0] / times[1],
+            "bytes": [file.stat().st_size for file in (model, output)],
+            "error": _error(sessions, [make(name, proto, 1000 + seed) for seed in range(8)]),
+            "kernels": {kernel: kernels.count(kernel) for kernel in dict.fromkeys(kernels)},
+            "seconds": done.seconds,
+        }
+        save(f"int8/zoo/{name}", {**machine(), **row})
+        print(name, row, flush=True)
+
+
+def _maker() -> object:
+    """Return the function of the shared models' own file that makes valid inputs."""
+    spec = importlib.util.spec_from_file_location("zoo_inputs", shared("models", "zoo", "inputs.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["zoo_inputs"] = module
+    spec.loader.exec_module(module)
+    return module.make
+
+
+def _error(sessions: list, feeds: list[dict[str, np.ndarray]]) -> float:
+    """Return the error of the float output that changes most, as a part of its own root mean square."""
+    sums: dict[int, list[float]] = {}
+    for feed in feeds:
+        expected, got = (session.run(None, feed) for session in sessions)
+        for index, array in enumerate(expected):
+            if array.dtype.kind == "f" and array.shape == got[index].shape:
+                total = sums.setdefault(index, [0.0, 0.0])
+                total[0] += float(np.square(got[index].astype(np.float64) - array).sum())
+                total[1] += float(np.square(array.astype(np.float64)).sum())
+    return max((error / size) ** 0.5 for error, size in sums.values() if size)
+
+
+def write_tables() -> None:
+    """Write both tables, and the README's."""
+    rows = [row for file in sorted((RESULTS / "int8").glob("*.json")) for row in _rows(file)]
+    header = ["model", "quantized by", "file bytes", "accuracy", "agreement", "latency", "speedup"]
+    _put("int8", table(header, rows))
+    zoo_rows = [_zoo_row(file) for file in sorted((RESULTS / "int8" / "zoo").glob("*.json"))]
+    header = ["model", "what it does", "file bytes", "smaller", "output error", "latency", "speedup", "kernels"]
+    _put("int8_zoo", table(header, zoo_rows))
+
+
+def _put(name: str, text: str) -> None:
+    (RESULTS / f"{name}.md").write_text(text)
+    fill_readme(name, text)
+    print(text)
+
+
+def _rows(file: Path) -> Iterator[list[str]]:
+    result = json.loads(file.read_text())
+    for key, row in result["rows"].items():
+        accuracy = f"{100 * row['accuracy']:.2f} %" if "accuracy" in row else ""
+        agreement = f"{100 * row['agreement']:.2f} %"
+        figures = [f"{row['bytes']:,}", accuracy, agreement, f"{row['ms']:.3f} ms", f"{row['speedup']:.2f}x"]
+        yield [file.stem, f"`{key}`" if key == OURS else key, *figures]
+    for key, reason in result["absent"].items():
+        yield [file.stem, f"{key}: {reason}", "", "", "", "", ""]
+
+
+def _zoo_row(file: Path) -> list[str]:
+    row = json.loads(file.read_text())
+    kernels = ", ".join(f"{count} {kernel}" for kernel, count in row["kernels"].items())
+    ratio, before, after = row["bytes"][0] / row["bytes"][1], *row["ms"]
+    return [
+        file.stem,
+        row["kind"],
+        f"{row['bytes'][1]:,}",
+        f"{ratio:.1f}x",
+        f"{100 * row['error']:.1f} %",
+        f"{before:.2f} -> {after:.2f} ms",
+        f"{row['speedup']:.2f}x",
+        kernels,
+    ]
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run").add_argument("model", choices=("lenet5", "resnet20", "resnet32", "squeezenet"))
+    commands.add_parser("zoo").add_argument("names", nargs="*", choices=[*ZOO, []])
+    commands.add_parser("table")
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        run(arguments.model)
+    elif arguments.command == "zoo":
+        zoo(arguments.names)
+    else:
+        write_tables()
+
+
+if __name__ == "__main__":
+    main()
