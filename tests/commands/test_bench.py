@@ -87,6 +87,30 @@ def test_a_model_that_does_not_load_is_exit_code_1_and_leaves_the_other_figures(
     assert "x (" in result.stdout
 
 
+def test_a_run_that_fails_on_assumed_dimensions_hints_at_them(tmp_path):
+    text = """
+        <ir_version: 8, opset_import: ["" : 13]>
+        g (float[N,length] x) => (float[N,2,50] y) <int64[3] shape = {0,2,50}> { y = Reshape(x, shape) }
+    """
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "open.onnx")
+
+    result = call(tmp_path / "open.onnx", *QUICK)
+
+    assert result.exit_code == 1
+    assert "hint: input 'x': assumed length = 32; --shape sets it" in result.stderr
+    assert call(tmp_path / "open.onnx", *QUICK, "--shape", "x=3x100").exit_code == 0
+
+
+def test_figures_are_shown_also_where_nothing_is_left_to_compare_them_with(models, tmp_path):
+    (tmp_path / "old.json").write_text(call(*models, *QUICK, "--json").stdout)
+
+    result = call(*models, *QUICK, "--batch", "3", "--compare", tmp_path / "old.json")
+
+    assert result.exit_code == 1
+    assert "cpu, 1 thread, batch 3" in result.stdout
+    assert "error: no figure of the earlier document was measured now" in result.stderr
+
+
 def test_progress_goes_to_standard_error(models):
     result = call(*models, *QUICK[:-1])
 

@@ -10,6 +10,7 @@ import click
 
 from toolchain.commands.devices import SCRIPT, Devices, with_devices
 from toolchain.commands.reported import reported
+from toolchain.errors import BenchError
 
 if TYPE_CHECKING:
     from toolchain.bench.history import Change
@@ -119,16 +120,23 @@ def bench(  # noqa: PLR0913, PLR0917 - one argument per option of the command
             return
         with watch(quiet) as progress:
             document, unreached = devices.measure(models, settings, progress)
+        errors = list(unreached)
         if document["cases"]:
-            changes = None if earlier is None else history.compare(earlier, document)
+            changes = None
+            try:
+                changes = None if earlier is None else history.compare(earlier, document)
+            except BenchError as refused:  # what was measured is shown all the same
+                errors.append(refused)
             click.echo(_json(document, changes) if as_json else _tables(document, changes))
             devices.add_to_report(document)
         failed = [why for case in document["cases"] for why in rows.complaints(case)]
         for why in failed:
             click.echo(f"error: {why}", err=True)
-        for error in unreached:
+        if failed and document["notes"]:
+            click.echo(f"hint: {'; '.join(document['notes'])}", err=True)
+        for error in errors:
             click.echo(f"error: {error}\nhint: {error.hint}", err=True)
-        if failed or unreached:
+        if failed or errors:
             raise click.exceptions.Exit(1)
 
 
