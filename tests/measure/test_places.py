@@ -42,6 +42,18 @@ def test_a_provider_that_failed_has_its_error_and_no_charts():
     assert (measured.error, list(measured.charts)) == ("no driver", [])
 
 
+def test_noise_and_nodes_that_fell_back_are_remarks_of_a_row(report):
+    fallback = [{"name": f"n{number}", "op": "Resize"} for number in range(10)]
+    row = report["latency"][0] | {"noise": "the interval is wide", "fallback": fallback, "transfers": "out"}
+
+    measured = places([row])[0].rows[0]
+
+    assert measured.title.endswith("batch 1, without copies to and from the device")
+    assert measured.remarks[0] == "the interval is wide"
+    assert measured.remarks[1].startswith("left to another provider: n0 (Resize), n1 (Resize)")
+    assert measured.remarks[1].endswith("and 2 more")
+
+
 def test_trials_have_their_change_or_why_there_is_none():
     tried = {"options": "--structure groups", "original_ms": 3.0, "compressed_ms": 1.0}
 

@@ -87,6 +87,7 @@ def test_latencies_are_compared_only_where_they_were_measured_alike(report):
     assert first.latency(group.devices[1]) is None
     assert group.original_ms(group.devices[0]) == pytest.approx((9.0 + there["original"]["p50_ms"]) / 2)
     assert device_text(group.devices[0]).startswith("pi, ")
+    assert device_text((*group.devices[0][:-1], "out")).endswith(", without copies")
 
 
 def test_what_was_not_measured_has_no_device(report):

@@ -57,7 +57,7 @@ def _speed(rows: list[Mapping[str, Any]]) -> Tile:
     )
     low, high = row["speedup_ci95"]
     times = f"{units.milliseconds(row['original']['p50_ms'])} → {units.milliseconds(row['compressed']['p50_ms'])}"
-    if row.get("noisy") or low <= 1 <= high:
+    if low <= 1 <= high:
         unit = "too noisy to tell" if row.get("noisy") else "no difference"
         return Tile(f"Speed, {where}", f"{row['speedup']:.2f}x", unit, times)
     figure, unit = speed_text(row["speedup"]).split(" ")

@@ -12,13 +12,16 @@ from toolchain.measure.verdict import short_provider
 
 FACTS = (("cpu", "{}"), ("governor", "governor {}"), ("temperature_c", "{} °C"), ("onnxruntime", "onnxruntime {}"))
 
+MOST_NAMES = 8  # of nodes that fell back
+
 
 @dataclass(frozen=True)
 class Measured:
-    """One row of the report's latency: how it was run, and its charts or why there are none."""
+    """One row of the report's latency: how it was run, what to know of it, and its charts or why there are none."""
 
     title: str
     speed: str = ""
+    remarks: Sequence[str] = ()
     error: str = ""
     charts: Sequence[Chart] = ()
 
@@ -54,7 +57,8 @@ def _facts(row: Mapping[str, Any]) -> str:
 
 def _measured(row: Mapping[str, Any], number: int) -> Measured:
     threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
-    title = f"{short_provider(row['provider'])}, {threads}, batch {row['batch']}"
+    copies = ", without copies to and from the device" if row.get("transfers") == "out" else ""
+    title = f"{short_provider(row['provider'])}, {threads}, batch {row['batch']}{copies}"
     if "error" in row:
         return Measured(title, error=row["error"])
     charts = [
@@ -62,7 +66,16 @@ def _measured(row: Mapping[str, Any], number: int) -> Measured:
         layers_chart(row.get("layers") or [], f"layers-{number}"),
         cost_chart(row, f"cost-{number}"),
     ]
-    return Measured(title, speed_change(row), charts=[chart for chart in charts if chart is not None])
+    return Measured(title, speed_change(row), _remarks(row), charts=[chart for chart in charts if chart is not None])
+
+
+def _remarks(row: Mapping[str, Any]) -> list[str]:
+    remarks = [row["noise"]] if row.get("noise") else []
+    if row.get("fallback"):
+        names = [f"{node['name']} ({node['op']})" for node in row["fallback"]]
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        remarks.append(f"left to another provider: {', '.join(names[:MOST_NAMES])}{more}")
+    return remarks
 
 
 def trial_rows(trials: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, str]]:

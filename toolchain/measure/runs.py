@@ -14,7 +14,7 @@ from toolchain.measure.verdict import short_provider
 REPORT = "report.json"
 PAGE = "report.html"
 
-Device = tuple[str, str, str, int, int]  # host, device, provider, threads, batch
+Device = tuple[str, str, str, int, int, str]  # host, device, provider, threads, batch, transfers
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,21 @@ class Comparison:
 
 def device_of(row: Mapping[str, Any]) -> Device:
     """Return what must be the same for two latencies to be compared."""
-    return row.get("host", HERE), row["device"], row["provider"], row["threads"], row["batch"]
+    return (
+        row.get("host", HERE),
+        row["device"],
+        row["provider"],
+        row["threads"],
+        row["batch"],
+        row.get("transfers", "in"),
+    )
 
 
 def device_text(device: Device) -> str:
     """Return a device as a reader knows it."""
-    host, name, provider, threads, batch = device
-    return f"{host}, {name}, {short_provider(provider)}, {threads} thread{'s' * (threads > 1)}, batch {batch}"
+    host, name, provider, threads, batch, transfers = device
+    copies = ", without copies" if transfers == "out" else ""
+    return f"{host}, {name}, {short_provider(provider)}, {threads} thread{'s' * (threads > 1)}, batch {batch}{copies}"
 
 
 def find_runs(folder: Path) -> tuple[list[Run], list[ReportError]]:

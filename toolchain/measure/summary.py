@@ -97,10 +97,8 @@ def _difference(label: str, before: float, after: float, text: Callable[[float],
 def speed_change(row: Mapping[str, Any]) -> str:
     """Return the speedup of a latency row with its 95 % interval, or that there is none."""
     low, high = row["speedup_ci95"]
-    if row.get("noisy"):
-        return f"too noisy to tell ({low:.2f} to {high:.2f})"
     if low <= 1 <= high:
-        return f"no difference ({low:.2f} to {high:.2f})"
+        return f"{'too noisy to tell' if row.get('noisy') else 'no difference'} ({low:.2f} to {high:.2f})"
     if row["speedup"] < 1:
         low, high = 1 / high, 1 / low
     return f"{speed_text(row['speedup'])} ({low:.2f} to {high:.2f})"
