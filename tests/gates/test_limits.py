@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from toolchain.errors import RecipeError
 from toolchain.gates.limits import LIMITS, Gates, option_name, parse_limit, read_gates
+from toolchain.recipe import Request, read_request
 
 
 def test_a_table_may_hold_every_limit_and_a_device():
@@ -55,3 +58,26 @@ def test_an_option_is_called_as_on_the_command_line_in_errors():
     assert option_name("max_drop") == "max-drop"
     with pytest.raises(RecipeError, match="max-latency: '5' has no unit"):
         parse_limit("max_latency", "5")
+
+
+def test_a_request_lays_its_gates_over_those_of_its_recipe(tmp_path):
+    (tmp_path / "r.toml").write_text('prune = "2x"\n[gates]\nmax_drop = 1\nmax_size = "2MB"\n')
+    asked = Request(recipe=tmp_path / "r.toml", gates={"max_size": "1MB"})
+    assert read_request(asked).gates == Gates(max_drop=1.0, max_size=1e6)
+    assert read_request(replace(asked, gates=None)).gates == Gates(max_drop=1.0, max_size=2e6)
+    with pytest.raises(RecipeError, match="gates: unknown key 'max-size'; did you mean max_size"):
+        read_request(replace(asked, gates={"max-size": "1MB"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("gates = 3\n", "r.toml: gates must be written as a .gates. table"),
+        ('[gates]\nmin_speed = "2x"\n', r"r.toml: \[gates\]: unknown key 'min_speed'; did you mean min_speedup"),
+        ('[gates]\nmax_latency = "5"\n', r"r.toml: \[gates\]: max-latency: '5' has no unit"),
+    ],
+)
+def test_a_recipe_with_gates_that_are_not_understood_is_refused_with_the_place(tmp_path, text, says):
+    (tmp_path / "r.toml").write_text('prune = "2x"\n' + text)
+    with pytest.raises(RecipeError, match=says):
+        read_request(Request(recipe=tmp_path / "r.toml"))
