@@ -11,10 +11,14 @@ def test_the_schema_itself_is_valid():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_every_figure_has_a_type_and_every_required_key_is_described():
+def test_every_key_has_a_type_and_a_description_and_every_required_key_is_there():
     def walk(part, place):
         for name, inner in part.get("properties", {}).items():
             assert {"type", "enum", "const", "$ref", "oneOf"} & set(inner), f"{place}.{name}"
+            said = inner.get("description") or SCHEMA["$defs"].get(inner.get("$ref", "").split("/")[-1], {}).get(
+                "description"
+            )
+            assert said, f"{place}.{name}"
             walk(inner, f"{place}.{name}")
         assert set(part.get("required", ())) <= set(part.get("properties", {})), place
         for name in ("items", "additionalProperties"):

@@ -35,11 +35,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """What the page shows of one comparison."""
+    """What the page shows of one comparison; ``points`` tells whether changes of scores are in percentage points."""
 
     key: str
     title: str
     metric: str
+    points: bool
     says: str
     original: Row
     devices: Sequence[str]
@@ -101,6 +102,7 @@ def _group(comparison: Comparison, key: str, place: Path) -> Group:
         key,
         comparison.model,
         quality["metric"],
+        quality["metric"] != COSINE,
         f"{judged}{source}.",
         original,
         [device_text(device) for device in devices],
