@@ -98,10 +98,11 @@ def test_options_that_do_not_go_together_are_wrong_usage(model, options, message
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_an_end_in_the_middle_leaves_nothing_on_the_device(model, tmp_path, sent, code):
-    there = tmp_path / "there"
+    there, here = tmp_path / "there", tmp_path / "here"  # a kill leaves what this side has made
     there.mkdir()
+    here.mkdir()
     command = [sys.executable, "-m", "toolchain", "bench", model, *HERE, "--remote-folder", there, "--seconds", "300"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(here)}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, start_new_session=True, text=True)
     try:
         wait_until(lambda: list(there.glob("*/probe-*")), STARTS_S)

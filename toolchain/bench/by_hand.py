@@ -66,5 +66,8 @@ def start(embedded: str) -> None:
     """Begin, or do one stage of it: the probe runs this file again for each."""
     if sys.argv[1:2] == ["--stage"]:
         main(sys.argv[1:])
-    else:
+        return
+    try:
         measure_by_hand(embedded, sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit("interrupted: nothing is written")

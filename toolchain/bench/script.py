@@ -14,7 +14,8 @@ import onnxruntime as ort
 from toolchain.bench import by_hand, probe
 from toolchain.bench.complaints import printable
 from toolchain.bench.measurement import Settings, add_host, describe, make_job, prepare_inputs
-from toolchain.bench.remote import Reference, named_files, note_version, read_arrays, understood
+from toolchain.bench.reference import Reference, read_arrays
+from toolchain.bench.remote import named_files, note_version, understood
 from toolchain.errors import BenchError
 from toolchain.graph import write_atomically
 from toolchain.progress import Progress
