@@ -70,6 +70,12 @@ def test_a_huge_model_is_left_alone_and_that_is_said(narrow, monkeypatch):
     assert {trial["error"] for trial in attempt(narrow, NOT_FASTER)} == {"not tried: 32 weights take too long"}
 
 
+def test_a_model_that_takes_long_to_run_is_left_alone_and_that_is_said(narrow):
+    latency = row(1.0, 0.98, 1.02, original={"p50_ms": 2500.0})
+
+    assert {trial["error"] for trial in attempt(narrow, latency)} == {"not tried: runs of 2.50 s take too long"}
+
+
 def test_building_ends_when_it_has_taken_long_enough(narrow, monkeypatch):
     monkeypatch.setattr(trials, "BUILDING_S", -1.0)
 

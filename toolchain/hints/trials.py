@@ -16,12 +16,14 @@ from toolchain.bench.rows import latency_rows
 from toolchain.errors import ToolchainError
 from toolchain.graph import save_proto
 from toolchain.hints.alternatives import Alternative, Original, alternatives
+from toolchain.measure import units
 from toolchain.measure.verdict import is_faster, is_overhead
 from toolchain.plan import Plan
 from toolchain.trainable import usable_weights
 
 # ResNet-50's 25 million take 5 to 12 s an alternative on one core; twice as many is where trials cease to be a trifle.
 MOST_WEIGHTS = 50_000_000
+LONGEST_MS = 1000.0  # of a run of the original: every alternative runs a few dozen times
 BUILDING_S = 20.0  # after which no further alternative is begun
 TIMING_S = 3.0
 
@@ -46,13 +48,13 @@ def try_alternatives(
         return []
     original.teacher.move_to(torch.device("cpu"))
     begun, rows = time.monotonic(), []
-    size = sum(weight.size for weight in usable_weights(original.graph) if not weight.reason)
+    too_much = _too_much(original, measured[0]["original"]["p50_ms"])
     with tempfile.TemporaryDirectory(prefix="compress-hints-") as name:
         built: dict[str, Path] = {}
         for number, alternative in enumerate(alternatives(original, plan)):
             file = Path(name) / f"alternative-{number}.onnx"
-            if size > MOST_WEIGHTS:
-                why = f"not tried: {size:,} weights take too long"
+            if too_much:
+                why = too_much
             elif time.monotonic() - begun > BUILDING_S:
                 why = f"not tried: the others took more than {BUILDING_S:.0f} s"
             else:
@@ -64,6 +66,14 @@ def try_alternatives(
         figures = _time(files, sample, plan.export.threads, Path(name)) if built else []
         timed = dict(zip(built, figures, strict=True))
     return [row | timed.get(row["options"], {}) for row in rows]
+
+
+def _too_much(original: Original, run_ms: float) -> str:
+    """Return why trials would take too long; empty where they would not."""
+    size = sum(weight.size for weight in usable_weights(original.graph) if not weight.reason)
+    if size > MOST_WEIGHTS:
+        return f"not tried: {size:,} weights take too long"
+    return f"not tried: runs of {units.milliseconds(run_ms)} take too long" if run_ms > LONGEST_MS else ""
 
 
 def _build(alternative: Alternative, file: Path) -> str:
