@@ -10,7 +10,8 @@ from onnx import numpy_helper, parser
 from toolchain.bench import remote
 from toolchain.bench.hosts import parse_host
 from toolchain.bench.measurement import Settings
-from toolchain.bench.remote import Remote, bench_on
+from toolchain.bench.remote import Remote, bench_on, how_it_ended
+from toolchain.bench.transport import Ended
 from toolchain.errors import HostError
 from toolchain.progress import NullProgress
 
@@ -144,6 +145,19 @@ def test_a_measurement_that_dies_whole_costs_its_own_case_only(device, models, t
     assert "says the board" in dead["error"]
     assert alive["models"][1]["speedup"] > 0
     assert not list(device.temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        (Ended(-9, "", True), "the system killed it because memory ran out"),
+        (Ended(-9, "", False), "SIGKILL, most likely because the machine ran out of memory"),
+        (Ended(-4, "", False), "SIGILL"),
+        (Ended(1, "Traceback\nMemoryError: 3 GiB\n", False), "ended with code 1: MemoryError: 3 GiB"),
+    ],
+)
+def test_the_end_of_a_command_is_told_in_words(ended, words):
+    assert words in how_it_ended(ended)
 
 
 def test_an_answer_that_is_no_result_is_an_error(device, models, tmp_path):

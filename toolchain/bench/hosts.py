@@ -1,5 +1,6 @@
 """Which device ``--on`` names, and the command line that starts a shell there."""
 
+import os
 import re
 import shlex
 import shutil
@@ -27,6 +28,7 @@ SSH_OPTIONS = (
     "ForwardX11=no",
     "RequestTTY=no",
     "RemoteCommand=none",
+    "ControlMaster=no",  # a connection that is there is used, none is left open
 )
 ANSWER = "compress-42"
 QUESTION = "echo compress-$((6*7))"
@@ -65,6 +67,8 @@ def parse_host(text: str) -> Host:
     Raises:
         HostError: neither, or the command runs nothing.
     """
+    if os.name == "nt":
+        raise HostError("--on needs Linux or macOS on this side", "copy by hand: --script, and --from its result")
     if not text.isprintable():
         raise HostError(f"--on {text!r} holds what cannot be printed")
     if text.startswith("ssh://"):

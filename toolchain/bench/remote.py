@@ -125,7 +125,10 @@ def check(device: Connection, remote: Remote) -> dict[str, Any]:
     """
     ended = device.run(["-c", _CHECK], lambda _line: None)
     name, python = remote.host.name, remote.python
-    install = f"on it: {python} -m pip install numpy onnxruntime=={ort.__version__}, or the newest that there is"
+    install = (
+        f"run on it: {python} -m pip install numpy onnxruntime=={ort.__version__} (or the newest for it); "
+        "where pip refuses, make a virtual environment, and name its Python by --python"
+    )
     try:
         answer = json.loads(ended.tail.strip().splitlines()[-1])
     except (ValueError, IndexError) as error:
