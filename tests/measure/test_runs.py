@@ -28,7 +28,7 @@ def test_runs_are_found_at_any_depth_and_others_are_named(folder):
 
 
 def test_a_folder_that_is_itself_a_run_is_one(folder):
-    assert [run.name for run in find_runs(folder / "a")[0]] == ["."]
+    assert [run.name for run in find_runs(folder / "a")[0]] == ["a"]
 
 
 def test_a_folder_without_a_report_is_an_error(tmp_path):
@@ -52,7 +52,7 @@ def test_runs_are_compared_with_those_of_the_same_model_metric_and_samples(repor
     runs = [
         run_of(report, "a"),
         run_of(report, "other model", model={"sha256": "0" * 64}),
-        run_of(report, "b"),
+        run_of(report, "b", quality={"source": f"elsewhere/{report['quality']['source']}"}),
         run_of(report, "other samples", quality={"samples": 10}),
         run_of(report, "other metric", quality={"metric": "agreement with the original"}),
     ]

@@ -121,7 +121,7 @@ def _row(comparison: Comparison, run: Run, number: int, place: Path, best: Seque
     change = "" if drop is None else f"{0.0 - drop:+.4f}" if quality["metric"] == COSINE else f"{0.0 - 100 * drop:+.2f}"
     return Row(
         number=number,
-        name=run.name if run.name != "." else run.path.resolve().parent.name,
+        name=run.name,
         link=quote(os.path.relpath(page, place).replace(os.sep, "/")) if page.is_file() else "",
         says=run.says,
         bytes=units.bytes_text(run.bytes),

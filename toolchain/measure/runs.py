@@ -22,7 +22,7 @@ class Run:
     """One report among others.
 
     Attributes:
-        name: its folder, seen from the one that was searched.
+        name: its folder, seen from the one that was searched; the name of that one where it lies there.
         path: of its ``report.json``.
         report: the document.
     """
@@ -102,7 +102,7 @@ def find_runs(folder: Path) -> tuple[list[Run], list[ReportError]]:
     runs, skipped = [], []
     for path in sorted(folder.rglob(REPORT)):
         try:
-            runs.append(Run(path.parent.relative_to(folder).as_posix(), path, read_report(path)))
+            runs.append(Run(_name(path.parent, folder), path, read_report(path)))
         except ReportError as error:
             skipped.append(error)
     if not runs:
@@ -114,12 +114,18 @@ def find_runs(folder: Path) -> tuple[list[Run], list[ReportError]]:
     return runs, skipped
 
 
+def _name(place: Path, folder: Path) -> str:
+    return folder.resolve().name if place == folder else place.relative_to(folder).as_posix()
+
+
 def compare(runs: Iterable[Run]) -> list[Comparison]:
     """Return the runs in groups that may be compared, in the order in which they come; smallest file first in each."""
     groups: dict[tuple[object, ...], Comparison] = {}
     for run in runs:
         model, quality = run.report["model"], run.report["quality"]
-        key = (model["sha256"], *(quality.get(part) for part in ("metric", "data", "source", "samples")))
+        # The same file may have been given by another path.
+        source = PurePath(quality.get("source", "")).name
+        key = (model["sha256"], source, *(quality[part] for part in ("metric", "data", "samples")))
         if key not in groups:
             size = run.report["size"]["original_bytes"]
             groups[key] = Comparison(PurePath(model["path"]).name, quality, size)
