@@ -16,6 +16,8 @@ SAME_LATENCY = 0.02  # a difference that is certain but this small changes nothi
 OVERHEAD_MS = 0.04
 NOTABLE_LOAD_MS = 5.0
 NOTABLE_SHARE = 0.3  # of the time, in operators without weights
+NAMED_SHARE = 0.05  # of an operator that is named among them
+NOTABLE_ZEROS = 1.1  # weights over nonzero weights: rounding makes some zeros as well
 NOTABLE_SLOWDOWN = 1.05  # of a kernel that was left off, in a layer alone
 NAMED_OPERATORS = 3
 
@@ -87,11 +89,13 @@ def _why_not_faster(report: Report) -> str:
     if any(tensor["kernel"] != "float" for tensor in tensors):
         return f"what the low-bit kernels save does not outweigh the rest of the graph ({_kernels(report)})"
     structures = Counter(tensor["structure"] for tensor in tensors if tensor["structure"] != "dense")
-    if structures:
+    if structures and (weights["ratio"] is None or weights["ratio"] >= NOTABLE_ZEROS):
         (structure, _), *_ = structures.most_common()
         ratio = f"{units.times(weights['ratio'])} " if weights["ratio"] else ""
         return f"{ratio}{structure} zeros: ONNX Runtime has no kernel for them, and multiplies them like any value"
-    return "every weight still runs in a float kernel"
+    timed = {kernel for tensor in tensors for kernel in tensor.get("kernel_ms") or {}} - {"float"}
+    others = f", because {' and '.join(sorted(timed))} did not make the whole model faster" if timed else ""
+    return f"every weight still runs in a float kernel{others}"
 
 
 def _what_helps(report: Report, row: Row) -> str:
@@ -151,11 +155,12 @@ def untouched_time(report: Report) -> Iterator[Finding]:
         before, after = _by_operator(row["layers"], "original_ms"), _by_operator(row["layers"], "compressed_ms")
         whole = sum(after.values())
         rest = {op: took for op, took in after.items() if op not in WEIGHTED and op in before}
-        if whole <= 0 or sum(rest.values()) < NOTABLE_SHARE * whole:
+        rest = {op: took for op, took in rest.items() if took >= NAMED_SHARE * whole}
+        if not rest or sum(rest.values()) < NOTABLE_SHARE * whole:
             continue
         named = sorted(rest, key=lambda op: -rest[op])[:NAMED_OPERATORS]
         operators = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
-        share = f"{100 * sum(rest.values()) / whole:.0f} %"
+        share = f"{100 * sum(rest[op] for op in named) / whole:.0f} %"
         took = ", ".join(f"{op} {units.milliseconds(rest[op])} ({100 * rest[op] / whole:.0f} %)" for op in named)
         where = _place(row, report["latency"])
         yield finding(
