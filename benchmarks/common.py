@@ -51,13 +51,14 @@ def compress(arguments: Sequence[str], output: Path) -> Run:
 
 
 def without_curves(latency: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return latency rows without the quantiles that only the report's chart needs."""
+    """Return latency rows without the quantiles and layers that only the report's charts need."""
     return [
         {
             key: {name: figure for name, figure in value.items() if name != "quantiles_ms"}
             if isinstance(value, dict)
             else value
             for key, value in row.items()
+            if key != "layers"
         }
         for row in latency
     ]
