@@ -5,6 +5,8 @@ import pytest
 
 from toolchain.errors import RecipeError
 from toolchain.hints import alternatives, trials, try_alternatives
+from toolchain.measure.verdict import is_faster
+from toolchain.pipeline import compress
 from toolchain.recipe import Request, read_request
 from toolchain.resolve import make_plan
 
@@ -97,3 +99,15 @@ def test_a_file_that_cannot_be_timed_is_told(narrow, tmp_path):
     found = attempt(replace(narrow, path=tmp_path / "gone.onnx"), NOT_FASTER)
 
     assert all("could not be measured" in trial["error"] for trial in found if trial["options"] == "--quant 8bit")
+
+
+@pytest.mark.parametrize("wide", ["N"], indirect=True)
+def test_a_run_that_gains_nothing_reports_what_was_tried(wide, tmp_path):
+    result = compress(wide.path, prune="2x", epochs=0, output=tmp_path / "small.onnx")
+
+    (latency,) = [row for row in result.report["latency"] if row["provider"] == CPU]
+    tried = [trial["options"] for trial in result.report["trials"]]
+    hints = " ".join(finding["hint"] for finding in result.report["verdict"])
+    expected = ["--prune 2x --structure groups", "--prune 2x --structure channel", "--quant 8bit"]
+    assert tried == ([] if is_faster(latency) else expected)
+    assert all(options in hints for options in tried)
