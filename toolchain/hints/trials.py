@@ -21,7 +21,7 @@ from toolchain.measure.verdict import is_faster, is_overhead
 from toolchain.plan import Plan
 from toolchain.trainable import usable_weights
 
-# ResNet-50's 25 million take 5 to 12 s an alternative on one core; twice as many is where trials cease to be a trifle.
+# ResNet-50's 25 million take 4 to 6 s of one core for each structure: at twice as many, trials cease to be a trifle.
 MOST_WEIGHTS = 50_000_000
 LONGEST_MS = 1000.0  # of a run of the original: every alternative runs a few dozen times
 BUILDING_S = 20.0  # after which no further alternative is begun
