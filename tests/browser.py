@@ -7,6 +7,7 @@ import base64
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import sys
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 FETCHED = Path(__file__).parents[1] / ".venv" / "browser" / "chromium"  # by `make browser`
+SECONDS = 120
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome-headless-shell")
 
 
@@ -29,12 +31,12 @@ def open_browser(path):
     """Yield a ``Page`` of a browser that is closed at the end."""
     child_reads, write = _pipe()
     read, child_writes = _pipe()
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:  # its children end a moment later
         log = Path(profile) / "stderr"
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe"]
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
         process = os.posix_spawn(
             path,
-            [path, *flags, f"--user-data-dir={profile}", "about:blank"],
+            [path, *flags, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"],
             _environment(Path(path), Path(profile)),
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
@@ -93,7 +95,7 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", media=media, features=[scheme])
         self._call("Page.navigate", url=path.resolve().as_uri())
-        self._wait(lambda message: message.get("method") == "Page.loadEventFired")
+        self.ask("new Promise(done => document.readyState === 'complete' ? done() : addEventListener('load', done))")
 
     def ask(self, expression):
         """Return the value of a JavaScript expression, as JSON has it."""
@@ -134,7 +136,10 @@ class Page:
 
     def _read(self):
         while b"\0" not in self._rest:
-            chunk = os.read(self._into.fileno(), 1 << 16)
+            ready, _, _ = select.select([self._into], [], [], SECONDS)
+            chunk = os.read(self._into.fileno(), 1 << 16) if ready else b""
+            if not ready:
+                raise RuntimeError(f"the browser has not answered for {SECONDS} s")
             if not chunk:
                 raise RuntimeError(f"the browser ended: {self._log.read_text(errors='replace')[-2000:]}")
             self._rest += chunk
