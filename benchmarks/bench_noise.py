@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
-    load = os.getloadavg()[0]
+    load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as name:
         cases = [
             case
@@ -57,13 +57,25 @@ def main() -> None:
             for case in compare(Path(name), size, channels, side, number)
         ]
         start = start_up(Path(name))
-    text = table(HEADER, [row(case) for case in cases])
+    load.append(os.getloadavg()[0])
     passed = sum(case["passed"] for case in cases)
-    print(text, f"{passed} of {len(cases)} as they should be", sep="\n")
-    print(f"start: {start['start_s']:.2f} s, of the processor {start['start_processor_s']:.2f} s")
-    load = {"load_average_before": load, "load_average_after": os.getloadavg()[0]}
-    save("bench_noise", {"cases": cases, "passed": passed, "seconds": SECONDS, **start, **load, **machine()})
+    result = {"cases": cases, "passed": passed, "seconds": SECONDS, "load_average": load, **start, **machine()}
+    text = described(result)
+    print(text)
+    save("bench_noise", result)
     (RESULTS / "bench_noise.md").write_text(text)
+
+
+def described(result: dict[str, Any]) -> str:
+    """Return the table, and what its reader has to know of the machine."""
+    before, after = result["load_average"]
+    return (
+        table(HEADER, [row(case) for case in result["cases"]])
+        + f"\n{result['passed']} of {len(result['cases'])} as they should be, on a machine of {result['cores']} cores "
+        f"whose load average was {before:.1f} before and {after:.1f} after.\n"
+        f"The command begins to measure after {result['start_s']:.2f} s, {result['start_processor_s']:.2f} s of which "
+        "the processor works for it.\n"
+    )
 
 
 def compare(folder: Path, size: str, channels: int, side: int, number: int) -> list[dict[str, Any]]:
