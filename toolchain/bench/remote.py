@@ -55,6 +55,8 @@ def bench_on(
 ) -> tuple[dict[str, Any], list[HostError]]:
     """Measure models on other machines and return the bench document, and the errors of those that failed.
 
+    Where nothing was measured, the document has no more than empty ``cases``, ``environments`` and ``notes``.
+
     Args:
         remotes: the machines.
         models: files; the first is what the others are compared with.
@@ -65,7 +67,7 @@ def bench_on(
         ToolchainError: a file is no model, or inputs do not fit.
     """
     prepared = prepare_inputs(models, settings)
-    document = describe(models, settings, prepared)
+    found: dict[str, Any] = {"environments": {}, "cases": [], "notes": []}
     failed: list[HostError] = []
     with tempfile.TemporaryDirectory(prefix="compress-bench-") as name:
         folder = Path(name)
@@ -73,10 +75,14 @@ def bench_on(
         reference = Reference(job, folder, progress)
         for remote in remotes:
             try:
-                _measure_on(remote, job, reference, document, progress)
+                _measure_on(remote, job, reference, found, progress)
             except HostError as error:
                 failed.append(error)
-    return document, failed
+    if not found["cases"]:
+        return found, failed
+    progress.phase("zip the files")
+    document = describe(models, settings, prepared)
+    return {**document, **found, "notes": document["notes"] + found["notes"]}, failed
 
 
 def _measure_on(
