@@ -176,8 +176,8 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str
     for host, now in new["environments"].items():
         then = old["environments"].get(host, now)
         for key in ("cpu", "gpu", "governor", "cores", "onnxruntime", "python"):
-            if then[key] != now[key]:
-                yield f"{host}: {key} was {then[key]}, is {now[key]}"
+            if then.get(key) != now.get(key):
+                yield f"{host}: {key} was {then.get(key)}, is {now.get(key)}"
     if old["settings"]["optimization"] != new["settings"]["optimization"]:
         yield f"graph optimizations were {old['settings']['optimization']}, are {new['settings']['optimization']}"
     names = {model["name"]: model["sha256"] for model in old["models"]}

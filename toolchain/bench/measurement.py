@@ -77,7 +77,7 @@ def bench(models: Sequence[Path], settings: Settings, progress: Progress) -> dic
     for provider in settings.providers:
         objection = probe.objection(probe.Case("", (), provider=provider, transfers=settings.transfers))
         if objection is not None:
-            raise BenchError(objection, hint="another build of onnxruntime, such as onnxruntime-gpu, may offer more")
+            raise BenchError(objection)
     prepared = prepare_inputs(models, settings)
     with tempfile.TemporaryDirectory(prefix="compress-bench-") as name:
         folder = Path(name)

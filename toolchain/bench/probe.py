@@ -227,7 +227,7 @@ def objection(case: Case) -> str | None:
     if case.provider not in offered:
         return (
             f"onnxruntime {ort.__version__} as it is installed does not offer {case.provider}, "
-            f"it offers {', '.join(offered)}"
+            f"it offers {', '.join(offered)}; other builds of it offer others"
         )
     if case.transfers == "out" and case.provider not in DEVICE_MEMORY:
         return f"{case.provider} runs in the host's memory, so there are no transfers to leave out"
