@@ -60,6 +60,7 @@ def test_layers_stand_from_the_slowest_on_and_one_that_is_gone_has_no_bar():
 
     assert [cells[0] for cells in chart.rows] == ["b", "a", "c"]
     assert chart.rows[0] == ("b", "Gemm", "3.00 ms", "-")
+    assert chart.rows[1] == ("a", "Conv", "1.00 ms", "500 µs")
     assert len(list(parsed(chart).iter("rect"))) == 4
 
 

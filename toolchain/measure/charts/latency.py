@@ -137,4 +137,7 @@ def _slowest(row: Mapping[str, Any]) -> float:
 
 
 def _text(value: float | None) -> str:
-    return "-" if value is None else units.milliseconds(value)
+    """Return the time in a node: the profiler counts whole microseconds, so three digits would promise too much."""
+    if value is None:
+        return "-"
+    return f"{1e3 * value:.3g} µs" if value < 1 else units.milliseconds(value)
