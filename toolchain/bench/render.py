@@ -138,7 +138,7 @@ def _remarks(case: Mapping[str, Any]) -> list[RenderableType]:
         for model in case["models"]
         if model.get("noisy")
     ]
-    if (case["preempted_per_s"] or 0.0) > BUSY_PER_S:
+    if not remarks and (case["preempted_per_s"] or 0.0) > BUSY_PER_S:
         often = disturbance(case["preempted_per_s"])
         remarks.append(f"warning: the machine was busy, {often}; a quiet machine may show other figures")
     for model in case["models"]:
