@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from passes.base import Constraint
 from passes.regrowth import Regrowth
+from passes.scales import LearnedScales
 from passes.snapshot import Snapshot
 from passes.training import LogEntry, Stage
 from toolchain.checkpoint import State
@@ -30,6 +31,7 @@ class FinetuneStage(Stage):
         refit: the set whose scales follow the latent weights during the first part of the phase; None keeps them.
         refit_every: steps between two refits.
         frozen_from: progress from which scales no longer move.
+        learns_scales: whether scales learn by their gradients instead (``LearnedScales``).
         dense: weights before compression, by tensor name; where one has another shape by now, nothing is blended.
         blend: part of the phase over which they fade; 0 does without.
         regrowth: what moves masks; None leaves them.
@@ -40,6 +42,7 @@ class FinetuneStage(Stage):
     refit: Constraint | None = None
     refit_every: int = 32
     frozen_from: float = 0.6
+    learns_scales: bool = False
     dense: Mapping[str, Tensor] = field(default_factory=dict)
     blend: float = 0.0
     regrowth: Regrowth | None = None
@@ -47,25 +50,31 @@ class FinetuneStage(Stage):
     weights: dict[str, nn.Parameter] = field(init=False)
     latent: dict[str, nn.Parameter] = field(init=False)
     kept: int = field(init=False)
+    scales: LearnedScales = field(init=False)
 
     def __post_init__(self) -> None:
         """Start from the module's weights."""
         every = self.module.weights()
         self.weights = {name: every[name] for name in self.module.formats if name in every}
         self.latent = {name: nn.Parameter(weight.detach().clone()) for name, weight in self.weights.items()}
+        formats = {name: self.module.formats[name] for name in self.weights} if self.learns_scales else {}
+        self.scales = LearnedScales(formats)
         self._project()
         self.kept = self._count()
         self._fade(0.0)
 
     def parameters(self) -> list[Tensor]:
-        """The latent weights, and every parameter that has no format."""
+        """The latent weights, the scales that learn, and every parameter that has no format."""
         formatted = {id(weight) for weight in self.weights.values()}
-        return [*self.latent.values(), *(p for p in self.module.parameters() if id(p) not in formatted)]
+        others = [p for p in self.module.parameters() if id(p) not in formatted]
+        return [*self.latent.values(), *others, *self.scales.logarithms.values()]
 
     def after_backward(self) -> None:
         """Hand the gradient of the projected weight to the latent one, where the mask keeps it."""
         for name, weight in self.weights.items():
             gradient, weight.grad = weight.grad, None
+            if gradient is not None and name in self.scales.logarithms:
+                self.scales.add_gradient(name, self.latent[name].detach(), gradient)
             mask = self.module.formats[name].mask
             if self.regrowth is not None and gradient is not None:
                 self.regrowth.observe(name, gradient)
@@ -77,7 +86,8 @@ class FinetuneStage(Stage):
         """Project the latent weights into their formats, and blend them with the dense ones."""
         if self.regrowth is not None and self.regrowth.is_due(step):
             self.regrowth.move(self.module.formats, self.latent, optimizer, done)
-        if self.refit is not None and done < self.frozen_from and step % self.refit_every == 0:
+        self.module.formats.update(self.scales.tightened(self.module.formats))
+        if self.refit is not None and not self.learns_scales and done < self.frozen_from and step % self.refit_every == 0:
             self.module.formats.update(self.refit.fit(self.latent, self.module.formats, {}))
         self._project()
         if step % self.refit_every == 0:
@@ -128,7 +138,8 @@ class FinetuneStage(Stage):
         """Return the latent weights, the blend and what ``figures`` shows."""
         latent = {name: latent.detach() for name, latent in self.latent.items()}
         regrowth = {} if self.regrowth is None else self.regrowth.state()
-        return {"latent": latent, "kept": self.kept, "beta": self.beta, "regrowth": regrowth}
+        state: State = {"latent": latent, "kept": self.kept, "beta": self.beta, "regrowth": regrowth}
+        return state | {"scales": self.scales.state()}
 
     @torch.no_grad()
     def restore(self, state: State, optimizer: torch.optim.Adam) -> None:  # noqa: ARG002 - Stage's signature
@@ -136,6 +147,7 @@ class FinetuneStage(Stage):
         for name, latent in self.latent.items():
             latent.copy_(state["latent"][name])
         self.kept, self.beta = state["kept"], state["beta"]
+        self.scales.restore(state["scales"])
         if self.regrowth is not None:
             self.regrowth.restore(state["regrowth"])
         self._project()

@@ -63,12 +63,14 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         quantize, admm_share = _quantize_pass(plan, run), plan.quant_schedule.admm_share
         for phase in quantize.phases():
             run.train(phase, quant_share * admm_share * phase.share)
-        if plan.prune is not None:
+        blocks = any(spec.block_size for _, spec in plan.quantize.targets)  # which channels must not leave
+        if plan.prune is not None and not blocks:
             run.do(shrink)
         run.do(choose, "choose kernels", KERNELS_WEIGHT)
-        stage = partial(FinetuneStage, "train in grid", refit=quantize.constraint)
+        learned = plan.quant_schedule.scales == "learned"
+        stage = partial(FinetuneStage, "train in grid", refit=quantize.constraint, learns_scales=learned)
         run.train(Phase("train in grid", 1.0, stage, _settle), quant_share * (1 - admm_share))
-        if plan.prune is not None:
+        if plan.prune is not None and not blocks:
             run.do(shrink)
         run.do(partial(_round_biases, run.trainer))
     return run.done
