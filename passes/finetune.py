@@ -87,7 +87,12 @@ class FinetuneStage(Stage):
         if self.regrowth is not None and self.regrowth.is_due(step):
             self.regrowth.move(self.module.formats, self.latent, optimizer, done)
         self.module.formats.update(self.scales.tightened(self.module.formats))
-        if self.refit is not None and not self.learns_scales and done < self.frozen_from and step % self.refit_every == 0:
+        if (
+            self.refit is not None
+            and not self.learns_scales
+            and done < self.frozen_from
+            and step % self.refit_every == 0
+        ):
             self.module.formats.update(self.refit.fit(self.latent, self.module.formats, {}))
         self._project()
         if step % self.refit_every == 0:
