@@ -5,7 +5,7 @@ import pytest
 from small_run import compress_small
 
 from toolchain.bench.hosts import parse_host
-from toolchain.bench.measurement import Settings
+from toolchain.bench.measurement import HERE, Settings
 from toolchain.bench.remote import Remote, bench_on
 from toolchain.bench.report_row import add_to_report
 from toolchain.errors import BenchError, ReportError
@@ -59,6 +59,20 @@ def test_measuring_again_replaces_the_row(report, document):
     once = read_report(report / "report.json")
     add_to_report(report, document)
     assert read_report(report / "report.json") == once
+
+
+def test_figures_of_this_machine_take_the_place_of_those_of_the_run(report, document):
+    before = read_report(report / "report.json")["latency"]
+    own = json.loads(json.dumps(document))
+    own["environments"] = {HERE: own["environments"].popitem()[1]}
+    own["cases"][0] |= {"host": HERE, "threads": before[0]["threads"], "batch": before[0]["batch"]}
+    for model in own["cases"][0]["models"]:
+        del model["differences"]
+    add_to_report(report, own)
+    after = read_report(report / "report.json")["latency"]
+    assert len(after) == len(before)
+    assert after[-1]["original"]["p50_ms"] == own["cases"][0]["models"][0]["p50_ms"]
+    assert "environment" not in after[-1]
 
 
 def test_gates_judge_the_device_by_its_name(report, document):

@@ -135,7 +135,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one argument per option of the command
         if failed and document["notes"]:
             click.echo(f"hint: {'; '.join(document['notes'])}", err=True)
         for error in errors:
-            click.echo(f"error: {error}\nhint: {error.hint}", err=True)
+            click.echo(f"error: {error}" + (f"\nhint: {error.hint}" if error.hint else ""), err=True)
         if failed or errors:
             raise click.exceptions.Exit(1)
 
