@@ -51,7 +51,7 @@ def test_labels_of_an_axis_never_touch():
     scale = svg.Scale(0.1031, 0.1149, 56, 352)
 
     drawn = svg.bottom_axis(scale, 0, 100, "milliseconds", lambda value: f"{value:.6f}")
-    places = [float(x) for x in re.findall(r'<text x="([\d.]+)" y="115"', drawn)]
+    places = [float(x) for x in re.findall(r'<text x="([\d.]+)" y="117"', drawn)]
 
     assert len(places) >= 2
     assert min(right - left for left, right in itertools.pairwise(places)) > svg.text_width("0.110000")

@@ -126,12 +126,12 @@ def left_axis(scale: Scale, left: float, right: float, label: Callable[[float], 
 
 def bottom_axis(scale: Scale, top: float, bottom: float, title: str, label: Callable[[float], str]) -> Markup:
     """Return grid lines across ``top..bottom`` with labels below them, and the axis title below those."""
-    parts = [text(scale.end, bottom + 31, title, "tick", "end")]
+    parts = [text(scale.end, bottom + 33, title, "tick", "end")]
     for value in _apart(scale, label):
         x = scale(value)
         # a label at the edge of the drawing would be cut in half
         anchor = "start" if x < 12 else "end" if x > WIDTH - 24 else "middle"
-        parts += [line((x, top), (x, bottom), "grid"), text(x, bottom + 15, label(value), "tick", anchor)]
+        parts += [line((x, top), (x, bottom), "grid"), text(x, bottom + 17, label(value), "tick", anchor)]
     return Markup("").join(parts)
 
 

@@ -13,8 +13,8 @@ Rows = Sequence[Mapping[str, Any]]
 LARGEST = 24  # tensors in a chart; the table has all of them
 ROW = 34  # height of a row: a line of text above its bar
 LEFT, RIGHT = 46.0, svg.WIDTH - 8.0  # the plotting area of charts with a vertical axis
-TOP, BOTTOM = 14.0, 186.0
-AXIS_HEIGHT = 36  # ticks and the axis title below the plotting area
+TOP, BOTTOM = 18.0, 190.0
+AXIS_HEIGHT = 38  # ticks and the axis title below the plotting area
 GAP = 10.0  # at least, between a name and its figure
 
 
