@@ -66,7 +66,6 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "bytes": units.bytes_text,
         "significant": units.significant,
         "scientific": units.scientific,
         "percent": units.percent,
