@@ -52,6 +52,17 @@ ZOO = {
 }
 ZOO_SAMPLES = 64
 
+INTRODUCTIONS = {
+    "int8": (
+        "int8 without training, beside ONNX Runtime's own quantization and NNCF's, all calibrated on the same images\n"
+        "(`benchmarks/int8.py`; one image on one thread, all files in turns in one process):"
+    ),
+    "int8_zoo": (
+        "Models of other kinds in int8, on inputs of their own; the error is that of the output that changes most, as a\n"
+        "part of its root mean square (`benchmarks/int8.py zoo`):"
+    ),
+}
+
 
 class Case:
     """A model with the data that calibrates it and the data that judges it.
@@ -229,13 +240,15 @@ def write_tables() -> None:
     header = ["model", "quantized by", "file bytes", "accuracy", "agreement", "latency", "speedup"]
     _put("int8", table(header, rows))
     zoo_rows = [_zoo_row(file) for file in sorted((RESULTS / "int8" / "zoo").glob("*.json"))]
+    if not zoo_rows:
+        return
     header = ["model", "what it does", "file bytes", "smaller", "output error", "latency", "speedup", "kernels"]
     _put("int8_zoo", table(header, zoo_rows))
 
 
 def _put(name: str, text: str) -> None:
     (RESULTS / f"{name}.md").write_text(text)
-    fill_readme(name, text)
+    fill_readme(name, f"{INTRODUCTIONS[name]}\n\n{text}")
     print(text)
 
 
