@@ -58,8 +58,8 @@ INTRODUCTIONS = {
         "(`benchmarks/int8.py`; one image on one thread, all files in turns in one process):"
     ),
     "int8_zoo": (
-        "Models of other kinds in int8, on inputs of their own; the error is that of the output that changes most, as a\n"
-        "part of its root mean square (`benchmarks/int8.py zoo`):"
+        "Models of other kinds in int8, on inputs of their own; the error is that of the output that changes most, as\n"
+        "a part of its root mean square (`benchmarks/int8.py zoo`):"
     ),
 }
 
