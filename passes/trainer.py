@@ -104,9 +104,13 @@ class Trainer:
 
     def batches(self) -> Batches:
         """Return training batches for ever, every sample at most once per epoch."""
+        return Batches(self.data, self.batch_samples, self.augmentation, self.rng)
+
+    @property
+    def batch_samples(self) -> int:
+        """How many samples a training batch holds: whole portions, no more than there are."""
         portion = self.portion or 1
-        size = max(portion, min(self.batch_size, len(self.data)) // portion * portion)
-        return Batches(self.data, size, self.augmentation, self.rng)
+        return max(portion, min(self.batch_size, len(self.data)) // portion * portion)
 
     @property
     def steps_per_epoch(self) -> int:

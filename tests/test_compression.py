@@ -1,14 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import onnx.parser
 import pytest
 import torch
 
 from calibration.data import Dataset, Preprocessing
+from passes.allowance import Allowance
 from passes.objective import Objective
 from passes.trainer import Trainer
+from toolchain import compression
 from toolchain.augmentation import NONE
 from toolchain.compression import prune_pass, run_passes
-from toolchain.deadline import deadline_for
+from toolchain.deadline import Deadline, deadline_for
 from toolchain.errors import TrainingError
 from toolchain.graph import load_graph
 from toolchain.graph.layout import Layout
@@ -192,3 +196,40 @@ def test_a_number_of_updates_takes_the_place_of_their_distance(tmp_path, recipe,
         make_plan(module.graph, read_request(Request(prune="2x", recipe=path))), module, {}, {}
     ).schedule
     assert (schedule.update_every, schedule.updates) == (update_every, updates)
+
+
+def learned_at(tmp_path, recipe, monkeypatch, kind="unlabelled", epochs=60):
+    """Return the learning rate that a run trained at; ``compression.find_learning_rate`` finds 1e-3."""
+    graph, asked = build(PERCEPTRON), []
+
+    def find(_trainer, allowance):
+        asked.append(allowance)
+        return 1e-3
+
+    monkeypatch.setattr(compression, "find_learning_rate", find)
+    monkeypatch.setattr(Deadline, "take", lambda *_: Allowance(steps=1))
+    path = tmp_path / "recipe.toml"
+    path.write_text('[export]\nkernel = "float"\n' + recipe)
+    plan = make_plan(graph, read_request(Request(prune="4x", recipe=path, epochs=epochs)))
+    trainer = trainer_for(graph)
+    trainer = replace(trainer, data=replace(trainer.data, kind=kind))
+    deadline = deadline_for(plan, trainer.steps_per_epoch, None)
+    done = run_passes(plan, Run(trainer, deadline, None), {"x": np.zeros((1, 6), np.float32)})
+    assert done.learning_rate in {None, 1e-3}
+    return trainer.learning_rate, [allowance.steps for allowance in asked]
+
+
+def test_a_learning_rate_is_found_in_a_small_part_of_the_training_on_real_data(tmp_path, monkeypatch):
+    assert learned_at(tmp_path, "", monkeypatch) == (1e-3, [round(0.03 * 60 * 15)])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"recipe": "[train]\nlearning_rate = 7e-3\n"},
+        {"recipe": "", "kind": "synthetic"},
+        {"recipe": "", "epochs": 0},
+    ],
+)
+def test_no_learning_rate_is_looked_for_where_one_is_given_or_a_test_would_mislead(tmp_path, monkeypatch, options):
+    assert learned_at(tmp_path, monkeypatch=monkeypatch, **options)[1] == []

@@ -99,7 +99,7 @@ class TrainOptions:
             or, without one, to ``DEFAULT_EPOCHS`` or ``DEFAULT_SECONDS``, whichever ends first.
         budget_s: seconds that the schedule is fitted into; None for no limit. Never given together with ``epochs``.
         batch_size: samples per step.
-        learning_rate: of Adam, at the peak of its schedule; None lets the model and the data decide.
+        learning_rate: of Adam, at the peak of its schedule; None finds one by a short test on the model and the data.
         precision: in which training multiplies; ``"bfloat16"`` is faster on CPUs and GPUs that have it, and coarser.
         augment: how training images are varied; None lets the model and the data decide.
         seed: of every random choice.

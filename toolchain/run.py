@@ -30,6 +30,7 @@ class Compression:
         dead: how many nonzero weights went out with them, by tensor name.
         costs: of keeping one weight, by tensor name, where tensors are not compared by parameters.
         scores: the loss that a short trial of each score led to; empty where none was tried.
+        learning_rate: that was found for the model; None where it was not looked for, or there was no time.
         bits: of every tensor whose bits were to be found by measuring.
         notes: what else there is to say of it.
         earlier_s: seconds that the passes took before the run was interrupted.
@@ -42,6 +43,7 @@ class Compression:
     dead: dict[str, int] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    learning_rate: float | None = None
     bits: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     earlier_s: float = 0.0
@@ -50,8 +52,8 @@ class Compression:
         """Return everything as a checkpoint holds it."""
         kernels = {name: asdict(choice) for name, choice in self.kernels.items()}
         phases = [asdict(row) for row in self.phases]
-        found = {"removed": self.removed, "dead": self.dead, "costs": self.costs, "scores": self.scores}
-        found |= {"bits": self.bits, "notes": self.notes}
+        found: State = {"removed": self.removed, "dead": self.dead, "costs": self.costs, "scores": self.scores}
+        found |= {"learning_rate": self.learning_rate, "bits": self.bits, "notes": self.notes}
         return {"kernels": kernels, "log": self.log, "phases": phases, **found}
 
     def restore(self, state: State) -> None:
@@ -61,6 +63,7 @@ class Compression:
         self.log, self.removed, self.dead = state["log"], state["removed"], state["dead"]
         self.costs, self.scores = state["costs"], state["scores"]
         self.bits, self.notes = state["bits"], state["notes"]
+        self.learning_rate = state["learning_rate"]
 
 
 @dataclass
@@ -153,6 +156,8 @@ class Run:
     def restore(self, state: State) -> None:
         """Go on from a state."""
         self.done.restore(state["done"])
+        if self.done.learning_rate is not None:
+            self.trainer.learning_rate = self.done.learning_rate
         if self.done.removed:
             device, sample = self.trainer.module.device, self.trainer.example()
             self.trainer.module = replay(self.trainer.teacher.graph, sample, self.done.removed).to(device)
