@@ -180,7 +180,7 @@ class QuantSchedule:
     admm_share: float = _between(0.5, low=0.0, high=1.0)
     time_share: float = _between(0.4, low=0.0, high=1.0)
     scales: Literal["refit", "learned"] = "refit"
-    rounding: Literal["descent", "admm", "gptq", "nearest"] = "descent"
+    rounding: Literal["admm", "descent", "gptq", "nearest"] = "admm"
     samples: int = _between(1024, low=1)
 
 

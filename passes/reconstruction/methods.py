@@ -16,6 +16,7 @@ REFITS = 2  # times that levels and scales take turns
 # ADMM: iterations, and by what the penalty grows per iteration, from and to these multiples of the mean curvature.
 ADMM_STEPS = 40
 ADMM_FIRST, ADMM_LAST = 1e-2, 1e1
+LARGEST_EIGEN = 2048  # columns; decomposing more takes minutes
 
 Method = Callable[[Problem], tuple[Tensor, Grid]]
 
@@ -75,8 +76,11 @@ def admm(problem: Problem) -> tuple[Tensor, Grid]:
     """Alternate a ridge regression towards the grid with the projection onto it (ALPS' loop, with levels as the set).
 
     ``B = (H + rho)^-1 (H t + rho (D - U)); D = project(B + U); U += B - D``, with rho growing; H is scaled to a unit
-    diagonal. The best D is returned.
+    diagonal. The best D is improved by coordinate descent. Of rows with more than ``LARGEST_EIGEN`` columns it is
+    coordinate descent alone.
     """
+    if problem.target.shape[2] > LARGEST_EIGEN:
+        return descent(problem)
     spread = problem.covariance.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
     values, vectors = torch.linalg.eigh(problem.covariance / spread)
     goal = problem.target @ problem.covariance / spread

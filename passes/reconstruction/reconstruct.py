@@ -28,7 +28,7 @@ from toolchain.module import OnnxModule
 WAVES = 16
 WAVE_BYTES = 2**29  # of the statistics of one go, unless a layer alone takes more
 
-DEFAULT = "descent"
+DEFAULT = "admm"
 
 
 @dataclass(frozen=True)
