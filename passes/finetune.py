@@ -84,6 +84,8 @@ class FinetuneStage(Stage):
 
     def after_step(self, step: int, done: float, optimizer: torch.optim.Adam) -> None:
         """Project the latent weights into their formats, and blend them with the dense ones."""
+        if step % self.refit_every == 0:
+            self.kept = self._count()  # before masks move: what has just grown is still zero
         if self.regrowth is not None and self.regrowth.is_due(step):
             self.regrowth.move(self.module.formats, self.latent, optimizer, done)
         self.module.formats.update(self.scales.tightened(self.module.formats))
@@ -95,8 +97,6 @@ class FinetuneStage(Stage):
         ):
             self.module.formats.update(self.refit.fit(self.latent, self.module.formats, {}))
         self._project()
-        if step % self.refit_every == 0:
-            self.kept = self._count()
         self._fade(done)
 
     def _fade(self, done: float) -> None:

@@ -12,7 +12,7 @@ LAYERS = [
     ("toolchain.errors",),
     ("toolchain.checkpoint", "toolchain.formats", "toolchain.progress"),
     ("toolchain.graph",),
-    ("toolchain.augmentation", "toolchain.grouping", "toolchain.structures"),
+    ("toolchain.amounts", "toolchain.augmentation", "toolchain.grouping", "toolchain.structures"),
     ("toolchain.ops",),
     ("toolchain.expansion", "toolchain.islands", "toolchain.step"),
     ("toolchain.fusion",),
