@@ -10,6 +10,7 @@ from toolchain.commands.demo import demo
 from toolchain.commands.inspect import inspect_model
 from toolchain.commands.model import run
 from toolchain.commands.report import report_runs
+from toolchain.commands.unpack import unpack
 from toolchain.errors import nearest
 
 EXAMPLES = """\b
@@ -23,6 +24,7 @@ Examples:
   compress bench model.onnx model.compressed.onnx
   compress check small-report/ --max-drop 0.5 --max-size 2MB
   compress report runs/
+  compress unpack model.compressed.onnx -o dense.onnx
 """
 
 
@@ -63,5 +65,5 @@ def main() -> None:
     """
 
 
-for _command in (inspect_model, bench, check, demo, report_runs):
+for _command in (inspect_model, bench, check, demo, report_runs, unpack):
     main.add_command(_command)
