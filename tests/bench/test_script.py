@@ -102,7 +102,9 @@ def test_a_result_of_other_files_or_in_another_order_is_refused(result, models):
         lambda content: content["job"].update(surprise=1),
         lambda content: content["feeds"].update({"feeds-0.npz": "AAAA"}),
         lambda content: content["feeds"].update({"feeds-0.npz": ""}),
-        lambda content: content["feeds"].update({"..": "AAAA"}),
+        lambda content: content["feeds"].pop("feeds-0.npz"),
+        lambda content: content["result"]["cases"][0].update(device=3),
+        lambda content: content["result"]["cases"][0].update(timing_s=float("nan")),
     ],
 )
 def test_a_damaged_result_is_an_error_that_names_the_file(result, models, damage):
@@ -111,6 +113,16 @@ def test_a_damaged_result_is_an_error_that_names_the_file(result, models, damage
     result.write_text(json.dumps(content))
     with pytest.raises(ToolchainError, match=r"result\.json"):
         read_by_hand(result, models, NullProgress())
+
+
+def test_names_in_a_result_are_no_paths_here(result, models, tmp_path):
+    content = json.loads(result.read_text())
+    outside = f"../../{tmp_path.name}-outside.npz"
+    content["feeds"][outside] = content["feeds"].pop("feeds-0.npz")
+    content["job"]["cases"][0]["feeds"] = outside
+    result.write_text(json.dumps(content))
+    assert read_by_hand(result, models, NullProgress())["cases"][0]["models"][1]["differences"][0]["max_abs"] == 0
+    assert not list(tmp_path.parent.parent.rglob("*-outside.npz"))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "\0"])

@@ -228,6 +228,33 @@ def test_the_script_runs_in_the_shell_of_a_small_board(tmp_path, ignore):
     assert not list(parent.iterdir())
 
 
+def test_a_file_that_is_too_large_is_not_taken(tmp_path, monkeypatch, ignore):
+    monkeypatch.setattr(transport, "LARGEST_FILE", 999)
+    with connect(parse_host("env"), sys.executable, str(tmp_path)) as device:
+        device.run(["-c", "open('large', 'wb').write(bytes(1000)); open('small', 'wb').write(bytes(999))"], ignore)
+        assert device.get("small") == bytes(999)
+        with pytest.raises(HostError, match="has 1,000 bytes in large"):
+            device.get("large")
+
+
+def test_a_line_without_end_fills_nobodys_memory(tmp_path):
+    heard = []
+    with connect(parse_host("env"), sys.executable, str(tmp_path)) as device:
+        ended = device.run(["-c", "print(chr(0) * 5_000_000); print('last')"], heard.append)
+    assert len(heard[0]) <= 2 * transport.CHUNK
+    assert ended.tail.endswith("last\n")
+
+
+def test_a_device_that_sends_a_line_without_end_is_left(tmp_path):
+    flood = tmp_path / "flood"
+    flood.write_text(
+        '#!/bin/sh\ncase "$*" in *compress-*XXXXXX*) ;; *) exec "$@";; esac\nwhile :; do printf %04096d 0; done\n'
+    )
+    flood.chmod(0o755)
+    with pytest.raises(HostError, match="a line without end"), connect(parse_host(str(flood)), sys.executable):
+        pass
+
+
 def test_silence_is_not_waited_for_without_end(tmp_path, monkeypatch):
     monkeypatch.setattr(transport, "SILENCE_S", 0.5)
     monkeypatch.setattr(transport, "GOODBYE_S", 0.1)

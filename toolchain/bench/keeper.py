@@ -149,6 +149,7 @@ class Keeper:
                 if part == b"":
                     return tail + line.decode(errors="replace")
                 *lines, line = (line + (part or b"")).split(b"\n")
+                line = line[-CHUNK:]  # one without end would fill the memory of both sides
                 for text in (whole.decode(errors="replace") for whole in lines):
                     tail = (tail + text + "\n")[-TAIL:]
                     self.tell({"line": text})

@@ -1,16 +1,14 @@
 """The outputs of this machine, with which those of others are compared."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from toolchain.bench import probe
 from toolchain.bench.differences import model_differences
 from toolchain.bench.explain import failure
+from toolchain.bench.foreign import read_arrays
 from toolchain.progress import Progress
 
 
@@ -54,9 +52,3 @@ class Reference:
     def loads(self, feeds: str, index: int) -> bool:
         """Tell whether the model at ``index`` runs on this machine."""
         return self.cases[feeds]["models"][index]["error"] is None
-
-
-def read_arrays(data: bytes) -> list[np.ndarray]:
-    """Return ``arr_0``, ``arr_1``, ... of an ``.npz``."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return [arrays[f"arr_{number}"] for number in range(len(arrays.files))]

@@ -2,17 +2,15 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import onnxruntime as ort
 
 from toolchain.bench import probe
-from toolchain.bench.complaints import printable
+from toolchain.bench.foreign import check_environment, check_result, read_json, understood
 from toolchain.bench.hosts import Host
 from toolchain.bench.measurement import Settings, add_host, describe, make_job, prepare_inputs
 from toolchain.bench.reference import Reference
@@ -110,19 +108,6 @@ def _measure_on(
             document["notes"].append(f"{host}: could not remove {device.folder}")
 
 
-@contextmanager
-def understood(name: str) -> Iterator[None]:
-    """Make of an answer that is no result of the probe an error.
-
-    Raises:
-        HostError: what the machine ``name`` sent is something else.
-    """
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, BadZipFile) as error:
-        raise HostError(f"{name} sent what is no result of a measurement: {error!r}", "measure again") from error
-
-
 def check(device: Connection, remote: Remote) -> dict[str, Any]:
     """Return what the probe sees of the device.
 
@@ -136,8 +121,8 @@ def check(device: Connection, remote: Remote) -> dict[str, Any]:
         "where pip refuses, make a virtual environment, and name its Python by --python"
     )
     try:
-        answer = json.loads(ended.tail.strip().splitlines()[-1])
-    except (ValueError, IndexError) as error:
+        answer = dict(read_json(ended.tail.strip().splitlines()[-1].encode()))
+    except (ValueError, TypeError, IndexError) as error:
         why = how_it_ended(ended)
         if ended.code in CANNOT_EXECUTE:
             install = f"packages built for another processor end so; {install}"
@@ -146,7 +131,8 @@ def check(device: Connection, remote: Remote) -> dict[str, Any]:
         raise HostError(
             f"{name}: Python {device.python} has no {answer['missing']} that can be imported: {answer['why']}", install
         )
-    return dict(answer["environment"])
+    with understood(name):
+        return check_environment(answer["environment"])
 
 
 def _copy(device: Connection, host: str, job: probe.Job, progress: Progress) -> probe.Job:
@@ -214,7 +200,7 @@ def run_case(
     """Return the probe's result of a job with one case, and its ``outputs.npz``; that it died is in the result.
 
     Raises:
-        HostError: the device is gone.
+        HostError: the device is gone, or sent what is no result.
     """
     name = "job.json"
     with tempfile.TemporaryDirectory(prefix="compress-bench-") as folder:
@@ -224,7 +210,8 @@ def run_case(
     ended = device.run(["probe.py", name, "result"], told)
     data = device.get("result/result.json") if ended.code == 0 else None
     if data is not None:
-        return dict(json.loads(data)), device.get("result/outputs.npz")
+        with understood(device.name):
+            return check_result(read_json(data), job), device.get("result/outputs.npz")
     case = job.cases[0]
     models = [
         {"name": model.name, "error": None, "memory": None, "layers": None, "outputs": None} for model in job.models
@@ -256,7 +243,7 @@ def note_version(document: dict[str, Any], host: str, environment: Mapping[str, 
     """Note another version of ONNX Runtime than here."""
     there, here = environment["onnxruntime"], ort.__version__
     if there != here:
-        document["notes"].append(f"{host} has onnxruntime {printable(there)}, this machine {here}: kernels may differ")
+        document["notes"].append(f"{host} has onnxruntime {there}, this machine {here}: kernels may differ")
 
 
 def _explain_version(error: dict[str, str], environment: Mapping[str, Any]) -> None:

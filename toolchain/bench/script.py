@@ -1,21 +1,21 @@
 """``--script`` and ``--from``: the probe as one file to copy by hand, and what it wrote, read back."""
 
 import base64
-import binascii
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
 from toolchain.bench import by_hand, probe
 from toolchain.bench.complaints import printable
+from toolchain.bench.foreign import check_result, read_arrays, read_json, understood
 from toolchain.bench.measurement import Settings, add_host, describe, make_job, prepare_inputs
-from toolchain.bench.reference import Reference, read_arrays
-from toolchain.bench.remote import named_files, note_version, understood
+from toolchain.bench.reference import Reference
+from toolchain.bench.remote import named_files, note_version
 from toolchain.errors import BenchError
 from toolchain.graph import write_atomically
 from toolchain.progress import Progress
@@ -106,16 +106,16 @@ def read_by_hand(source: Path, models: Sequence[Path], progress: Progress) -> di
     """
     hint = "give what the script of compress bench --script wrote, complete"
     try:
-        content = json.loads(source.read_bytes())
+        content = read_json(source.read_bytes())
         if content["kind"] != "bench by hand" or content["format"] != by_hand.RESULT_FORMAT:
             raise BenchError(f"{source} is no result that this version reads", hint=hint)
         job = probe.Job.of(content["job"])
         digests = [str(digest) for digest in content["sha256"]]
-        feeds = {PurePath(name).name: base64.b64decode(data, validate=True) for name, data in content["feeds"].items()}
+        feeds = {name: base64.b64decode(data, validate=True) for name, data in content["feeds"].items()}
         outputs = base64.b64decode(content["outputs"], validate=True)
     except OSError as error:
         raise BenchError(f"cannot read {source}: {error.strerror}", hint=hint) from error
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:  # binascii's is a ValueError
         raise BenchError(f"{source} is no result of a measurement: {error!r}", hint=hint) from error
     settings = Settings(optimization=job.optimization, seconds=job.seconds)
     document = describe(models, settings, [])
@@ -142,13 +142,14 @@ def _add(
 ) -> None:
     """Add the figures of the result, and how its outputs differ from this machine's."""
     feeds, outputs = arrays
-    host, result = printable(str(content["host"])), content["result"]
+    host, result = printable(str(content["host"])), check_result(content["result"], job)
     with tempfile.TemporaryDirectory(prefix="compress-bench-") as name:
         folder = Path(name)
+        paths = {file: folder / f"given-{number}.npz" for number, file in enumerate(feeds)}
         for file, data in feeds.items():
             read_arrays(data)
-            (folder / file).write_bytes(data)
-        cases = [replace(case, feeds=str(folder / PurePath(case.feeds).name)) for case in job.cases]
+            paths[file].write_bytes(data)
+        cases = [replace(case, feeds=str(paths[case.feeds])) for case in job.cases]
         reference = Reference(replace(job, cases=cases), folder, progress)
         add_host(document, host, result)
         for case, row, found in zip(cases, document["cases"], result["cases"], strict=True):

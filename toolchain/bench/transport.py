@@ -24,6 +24,8 @@ CHUNK = 1 << 16
 SILENCE_S = 120.0  # the keeper says every 5 s that it lives; a board that swaps may take longer
 GOODBYE_S = 10.0
 NOISE_BYTES = 1 << 16  # what a login may print before the keeper speaks
+LONGEST_LINE = 1 << 20  # the keeper cuts lines of what it runs far below
+LARGEST_FILE = 1 << 30  # that is taken from a device
 READY = b'{"ready": '
 
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -64,14 +66,16 @@ class Connection:
     """A folder on a device, and Python in it.
 
     Attributes:
+        name: of the device.
         folder: its path there.
         python: the version of Python there.
         free_bytes: free space where the folder is.
     """
 
     def __init__(self, host: Host, process: subprocess.Popen[bytes], said: BinaryIO) -> None:
-        self._host, self._process, self._said = host, process, said
+        self._process, self._said = process, said
         self._unread = b""
+        self.name = host.name
         self.folder, self.python, self.free_bytes = "", "", 0
 
     def start(self, python: str, parent: str) -> None:
@@ -88,7 +92,7 @@ class Connection:
             noise = (noise + line)[-NOISE_BYTES:]
             if not line:
                 raise not_started(
-                    self._host.name, python, parent, self._leave(), self._complaint() or noise.decode(errors="replace")
+                    self.name, python, parent, self._leave(), self._complaint() or noise.decode(errors="replace")
                 )
         ready = json.loads(line)
         self.folder, self.python, self.free_bytes = (
@@ -112,7 +116,7 @@ class Connection:
         answer = self._answer()
         if "failed" in answer:
             raise HostError(
-                f"{self._host.name} cannot store {path.name} ({size:,} bytes): {printable(answer['failed'])}",
+                f"{self.name} cannot store {path.name} ({size:,} bytes): {printable(answer['failed'])}",
                 "name a folder there that has room for all of it: --remote-folder /path",
             )
 
@@ -132,11 +136,18 @@ class Connection:
         """Return what the file ``name`` in the folder holds; None where there is none.
 
         Raises:
-            HostError: the device is gone.
+            HostError: the file is larger than 1 GiB, or the device is gone.
         """
         self._ask({"do": "get", "name": name})
         answer = self._answer()
-        return None if "failed" in answer else self._take(answer["bytes"])
+        if "failed" in answer:
+            return None
+        if answer["bytes"] > LARGEST_FILE:
+            raise HostError(
+                f"{self.name} has {answer['bytes']:,} bytes in {name}, more than {LARGEST_FILE:,} are not taken",
+                "measure with a smaller --batch",
+            )
+        return self._take(answer["bytes"])
 
     def finish(self) -> bool:
         """Have everything removed, and return whether it was.
@@ -174,6 +185,9 @@ class Connection:
     def _line(self) -> bytes:
         """Return the next line; empty at the end."""
         while b"\n" not in self._unread:
+            if len(self._unread) > LONGEST_LINE:
+                self._process.kill()
+                raise gone(self.name, self.folder, "it sent a line without end", None)
             if not self._more():
                 return b""
         line, _, self._unread = self._unread.partition(b"\n")
@@ -198,7 +212,7 @@ class Connection:
         part = self._read(SILENCE_S)
         if part is None:
             self._process.kill()
-            raise gone(self._host.name, self.folder, f"nothing was heard of it for {SILENCE_S:.0f} s", None)
+            raise gone(self.name, self.folder, f"nothing was heard of it for {SILENCE_S:.0f} s", None)
         self._unread += part
         return bool(part)
 
@@ -233,7 +247,7 @@ class Connection:
 
     def _gone(self) -> HostError:
         code = self._leave()
-        return gone(self._host.name, self.folder, self._complaint() or "the connection ended", code)
+        return gone(self.name, self.folder, self._complaint() or "the connection ended", code)
 
 
 @contextlib.contextmanager

@@ -2,20 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from toolchain.errors import ReportError
-
-if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator, ValidationError
+from toolchain.validation import misfit
 
 SCHEMA: Mapping[str, Any] = json.loads(files("toolchain.measure").joinpath("report.schema.json").read_text("utf-8"))
 REPORT_SCHEMA: int = SCHEMA["properties"]["schema"]["const"]
-
-LONGEST_MESSAGE = 200  # the validator repeats the whole value, which may be a section
 
 
 def validate_report(report: Any, where: str = "report") -> None:  # noqa: ANN401 - what a file holds may be anything
@@ -37,27 +32,9 @@ def validate_report(report: Any, where: str = "report") -> None:  # noqa: ANN401
             f"{where} follows schema {report['schema']!r}, this version of compress reads {REPORT_SCHEMA}",
             hint=f"read it with the compress that wrote it ({writer}), or compress again to have it in this schema",
         )
-    error = _first_error(report)
-    if error is not None:
-        place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path)
-        message = error.message
-        if len(message) > LONGEST_MESSAGE:
-            message = f"{message[: LONGEST_MESSAGE // 2]} ... {message[-LONGEST_MESSAGE // 2 :]}"
-        raise ReportError(f"{where}{place} does not fit the report's schema: {message}")
-
-
-def _first_error(report: Mapping[str, Any]) -> "ValidationError | None":
-    from jsonschema import exceptions  # noqa: PLC0415 - a tenth of a second that --help need not pay
-
-    found: ValidationError | None = exceptions.best_match(_validator().iter_errors(report))
-    return found
-
-
-@cache
-def _validator() -> "Draft202012Validator":
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - see above
-
-    return Draft202012Validator(SCHEMA)
+    place, why = misfit(SCHEMA, report)
+    if why:
+        raise ReportError(f"{where}{place} does not fit the report's schema: {why}")
 
 
 def read_report(path: Path) -> dict[str, Any]:
