@@ -92,6 +92,7 @@ def test_the_bare_form_calls_the_library_and_prints_where_things_are(library):
         "allocate": None,
         "target": None,
         "objective": None,
+        "encoding": None,
         "gates": Gates(),
     }
     assert result.stdout.startswith("summary of")
@@ -103,7 +104,7 @@ def test_every_option_reaches_the_library(library):
     options = (
         "--data d.npz --eval e.npz --scale 1/255 --mean 0.5,0.25 --std 1,2 --layout nhwc --epochs 3 "
         "--augment shift4,flip --learning-rate 4e-3 --precision bfloat16 --allocate flops --device cpu --seed 5 "
-        "--target portable --objective size --resume -o out.onnx --report folder "
+        "--target portable --objective size --encoding dense --resume -o out.onnx --report folder "
         "--structure channel --round 4 --recipe r.toml --quiet"
     )
     assert call("model.onnx", *options.split()).exit_code == 0
@@ -114,7 +115,7 @@ def test_every_option_reaches_the_library(library):
     assert (asked["learning_rate"], asked["precision"]) == (4e-3, "bfloat16")
     assert (asked["structure"], asked["round_to"]) == ("channel", 4)
     assert (asked["augment"], asked["allocate"]) == ("shift4,flip", "flops")
-    assert (asked["target"], asked["objective"]) == ("portable", "size")
+    assert (asked["target"], asked["objective"], asked["encoding"]) == ("portable", "size", "dense")
     assert (asked["output"], asked["report"], asked["recipe"]) == (Path("out.onnx"), Path("folder"), Path("r.toml"))
     assert isinstance(asked["progress"], NullProgress)
 

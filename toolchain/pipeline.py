@@ -36,13 +36,14 @@ from toolchain.measure import (
 )
 from toolchain.module import OnnxModule
 from toolchain.outputs import check_output, default_checkpoint, default_output, default_report
-from toolchain.plan import Allocate, Device, Objective, Plan, Precision, TargetName
+from toolchain.plan import Allocate, Device, EncodingName, Objective, Plan, Precision, TargetName
 from toolchain.progress import NullProgress, Progress
 from toolchain.recipe import Request, read_request
 from toolchain.resolve import make_plan
 from toolchain.resume import can_resume, identify
 from toolchain.run import Compression, Run
 from toolchain.source import load_source
+from toolchain.storage import write_encoded
 from toolchain.trainers import make_trainer
 from toolchain.workload import load_workload
 
@@ -99,6 +100,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     allocate: Allocate | None = None,
     target: TargetName | None = None,
     objective: Objective | None = None,
+    encoding: EncodingName | None = None,
     gates: Gates | Mapping[str, object] | None = None,
     progress: Progress | None = None,
 ) -> CompressResult:
@@ -137,6 +139,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         target: where the file is to run: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, or ``"portable"``, which has standard
             operators up to opset 18 alone; None takes the CPU.
         objective: whether kernels are chosen for ``"latency"`` or for ``"size"``; None takes latency.
+        encoding: how tensors are stored: ``"dense"``, ``"sparse"``, ``"packed"``, or by the fewest bytes, ``"auto"``.
         gates: thresholds that the result is judged by, such as ``{"max_drop": 0.5, "max_size": "2MB"}``; they win over
             those of the recipe; None leaves it to that. The files are written whatever becomes of them.
         progress: is told what happens.
@@ -160,6 +163,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
             allocate=allocate,
             target=target,
             objective=objective,
+            encoding=encoding,
             learning_rate=learning_rate,
             precision=precision,
             round_to=round_to,
@@ -200,7 +204,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     trained = time.monotonic()
 
     told.phase("export and verify", EXPORT_WEIGHT)
-    written, parity, note = _export(trainer.module, done, workload.split.evaluation, path)
+    written, parity, note = _export(trainer.module, done, workload.split.evaluation, path, plan.export.encoding)
     told.phase("measure", MEASURE_WEIGHT)
     weights = weights_section(graph, trainer.module, written.tensors, done.kernels, done.dead)
     latency = measure_latency(source, path, sample, plan.export.threads)
@@ -278,7 +282,9 @@ def _first(data: Dataset, graph: Graph, count: int) -> Batch:
     return data.batch(np.arange(min(len(data), graph.batch_size or count)))
 
 
-def _export(module: OnnxModule, done: Compression, data: Dataset, target: Path) -> tuple[WrittenModel, Parity, str]:
+def _export(
+    module: OnnxModule, done: Compression, data: Dataset, target: Path, encoding: EncodingName
+) -> tuple[WrittenModel, Parity, str]:
     """Write the compressed model to ``target`` once ONNX Runtime has shown that it computes what the module does.
 
     Returns:
@@ -286,7 +292,7 @@ def _export(module: OnnxModule, done: Compression, data: Dataset, target: Path) 
     """
     module.move_to(torch.device("cpu"))
     module.eval()
-    written = write_model(module, {node: choice.kernel for node, choice in done.kernels.items()})
+    written = write_encoded(module, {node: choice.kernel for node, choice in done.kernels.items()}, encoding)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / target.name
         save_proto(written.proto, draft)

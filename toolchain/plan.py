@@ -14,6 +14,7 @@ Precision = Literal["float32", "bfloat16"]
 Allocate = Literal["auto", "parameters", "bytes", "flops", "ms"]
 TargetName = Literal["cpu", "cuda", "tensorrt", "portable"]
 Objective = Literal["latency", "size"]
+EncodingName = Literal["auto", "dense", "sparse", "packed"]
 
 DEFAULT_EPOCHS = 30  # of training without --epochs and --budget
 DEFAULT_MAX_DROP = 0.5  # percentage points that --quant auto may lose without --max-drop
@@ -208,12 +209,14 @@ class ExportOptions:
         threads: of the sessions in which kernels and latency are measured.
         target: where the file is to run: ``"portable"`` has standard operators up to opset 18 alone.
         objective: whether kernels are chosen for time or for bytes.
+        encoding: how tensors are stored; ``"auto"`` takes the fewest bytes for each.
     """
 
     kernel: Literal["auto", "float", "int8", "nbits", "gathered"] = "auto"
     threads: int = _between(1, low=1, high=1024)
     target: TargetName = "cpu"
     objective: Objective = "latency"
+    encoding: EncodingName = "auto"
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ from toolchain.plan import (
     Allocate,
     CalibrationOptions,
     Device,
+    EncodingName,
     ExportOptions,
     Objective,
     Precision,
@@ -83,6 +84,7 @@ class Request:
         allocate: such as ``"flops"``; None leaves it to the recipe.
         target: such as ``"portable"``; None leaves it to the recipe.
         objective: ``"latency"`` or ``"size"``; None leaves it to the recipe.
+        encoding: such as ``"dense"``; None leaves it to the recipe.
         learning_rate: of Adam, at its peak; None leaves it to the recipe.
         precision: in which training multiplies; None leaves it to the recipe.
         round_to: what numbers of channels are kept in multiples of; None leaves it to the recipe and the structure.
@@ -103,6 +105,7 @@ class Request:
     allocate: Allocate | None = None
     target: TargetName | None = None
     objective: Objective | None = None
+    encoding: EncodingName | None = None
     learning_rate: float | None = None
     precision: Precision | None = None
     round_to: int | None = None
@@ -172,7 +175,7 @@ def read_request(request: Request) -> Recipe:
         train=replace(train, seed=_whole(request.seed, "seed"), device=request.device),
     )
     recipe = replace(recipe, prune_schedule=lay_over(recipe.prune_schedule, {"allocate": request.allocate}))
-    wanted = {"target": request.target, "objective": request.objective}
+    wanted = {"target": request.target, "objective": request.objective, "encoding": request.encoding}
     recipe = replace(recipe, export=lay_over(recipe.export, wanted))
     if request.round_to is not None:
         recipe = replace(recipe, structure=round_channels(recipe.structure, request.round_to))

@@ -18,7 +18,7 @@ from toolchain.structures import parse_structure
 
 if TYPE_CHECKING:
     from calibration.data import Preprocessing
-    from toolchain.plan import Allocate, Objective, Precision, TargetName
+    from toolchain.plan import Allocate, EncodingName, Objective, Precision, TargetName
 
 Device = Literal["auto", "cpu", "cuda"]
 Layout = Literal["auto", "nchw", "nhwc"]
@@ -33,6 +33,7 @@ SECTIONS = {
         "first_last",
         "target",
         "objective",
+        "encoding",
         "recipe",
     ),
     "Data": ("data", "evaluation", "scale", "mean", "std", "layout"),
@@ -103,6 +104,11 @@ class _ModelCommand(click.Command):
 @click.option(
     "--objective", type=click.Choice(["latency", "size"]), help="What kernels are chosen for. [default: latency]"
 )
+@click.option(
+    "--encoding",
+    type=click.Choice(["auto", "dense", "sparse", "packed"]),
+    help="How tensors are stored; auto: by the fewest bytes. [default: auto]",
+)
 @click.option("--recipe", type=_FILE, help="TOML file with everything else: targets per tensor, schedules.")
 @click.option("--data", metavar="SOURCE", help="Training data: .npz, .npy, folder of class folders, package.mod:func.")
 @click.option("--eval", "evaluation", metavar="SOURCE", help="Evaluation data. [default: a part of --data]")
@@ -163,6 +169,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
     allocate: "Allocate | None",
     target: "TargetName | None",
     objective: "Objective | None",
+    encoding: "EncodingName | None",
     device: Device,
     seed: int,
     resume: bool,
@@ -208,6 +215,7 @@ def run(  # noqa: PLR0913, PLR0917 - one argument per option of the command
                 allocate=allocate,
                 target=target,
                 objective=objective,
+                encoding=encoding,
                 gates=gates,
                 progress=progress,
             )

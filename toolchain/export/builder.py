@@ -31,15 +31,19 @@ class Builder:
         sparse: sparse constants.
         pools: whether small tensors may be left pending.
         packs: whether tensors are stored by the fewest bytes; else as they are, for a file that is only timed.
+        without: encodings that are not to be used, by their names.
         pending: tensors that are encoded when all are known, by the name that they will have.
     """
 
-    def __init__(self, prefix: str, pools: bool = False, packs: bool = True) -> None:
+    def __init__(
+        self, prefix: str, pools: bool = False, packs: bool = True, without: frozenset[str] = frozenset()
+    ) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.sparse: list[onnx.SparseTensorProto] = []
         self.pools = pools
         self.packs = packs
+        self.without = without
         self.pending: dict[str, Pooled] = {}
         self._prefix = prefix
         self._count = 0
@@ -47,7 +51,7 @@ class Builder:
 
     def fork(self) -> "Builder":
         """Return an empty builder that continues this one's names and may use its shared constants."""
-        child = Builder(self._prefix, self.pools, self.packs)
+        child = Builder(self._prefix, self.pools, self.packs, self.without)
         child._count = self._count
         child._shared = dict(self._shared)
         return child

@@ -34,7 +34,9 @@ class WrittenModel:
     tensors: Mapping[str, StoredTensor]
 
 
-def write_model(module: OnnxModule, kernels: Mapping[str, str], packs: bool = True) -> WrittenModel:
+def write_model(
+    module: OnnxModule, kernels: Mapping[str, str], packs: bool = True, without: frozenset[str] = frozenset()
+) -> WrittenModel:
     """Write the module's weights, by the formats they lie in, into a copy of the graph it was made from.
 
     Args:
@@ -42,6 +44,7 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str], packs: bool = Tr
             module, and every one of ``activation_values`` of the kernels needs one.
         kernels: a key of ``KERNELS`` by node name; a node that is left out stays float.
         packs: whether tensors are stored by the fewest bytes; else as they are, soon written and loaded, for timing.
+        without: encodings that are not to be used, by their names.
 
     Raises:
         ExportError: a kernel names no node or does not fit it, or a weight has left its format.
@@ -56,7 +59,7 @@ def write_model(module: OnnxModule, kernels: Mapping[str, str], packs: bool = Tr
     chosen = {node.outputs[0]: kernels.get(node.name, "float") for node in original.walk()}
     graph = raise_opset(original, max(KERNELS[name].opset for name in chosen.values())) if module.formats else original
     pools = packs and graph.opset >= POOL_OPSET
-    draft = Draft(module, graph, Builder(free_prefix(_names(graph)), pools, packs))
+    draft = Draft(module, graph, Builder(free_prefix(_names(graph)), pools, packs, without))
     for node in graph.walk():
         KERNELS[chosen.get(node.outputs[0], "float")].lower(draft, node)
     for name in changed:

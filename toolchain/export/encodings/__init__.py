@@ -78,7 +78,7 @@ def _encode_alone(builder: Builder, content: Content, output: str, opset: int) -
     best: tuple[Builder, str] | None = None
     newest = opset if builder.packs else 0  # that of what needs no decoder
     for encoding in ENCODINGS:
-        if encoding.opset > newest:
+        if encoding.opset > newest or encoding.name in builder.without:
             continue
         if best is not None and 8 * best[0].bytes <= encoding.least_bits * content.array.size:
             continue  # it cannot win, and a large tensor takes its time
