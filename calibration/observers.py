@@ -110,11 +110,11 @@ class Histogram:
         return (used - BINS + 0.5) * 2.0**self.exponent, self.counts[used].astype(np.float64)
 
 
-class _HistogramObserver(Observer):
-    """Counts now and chooses the range at the end."""
+class HistogramObserver(Observer):
+    """Counts now and chooses the range at the end; several of them can choose by the same counts."""
 
-    def __init__(self) -> None:
-        self.histogram = Histogram()
+    def __init__(self, histogram: Histogram | None = None) -> None:
+        self.histogram = Histogram() if histogram is None else histogram
 
     @final
     def update(self, array: np.ndarray) -> None:
@@ -123,7 +123,7 @@ class _HistogramObserver(Observer):
 
 
 @final
-class PercentileObserver(_HistogramObserver):
+class PercentileObserver(HistogramObserver):
     """Clips the outermost hundredth of a percent of the nonzero values at either end."""
 
     def grid(self) -> Grid:
@@ -139,7 +139,7 @@ class PercentileObserver(_HistogramObserver):
 
 
 @final
-class MseObserver(_HistogramObserver):
+class MseObserver(HistogramObserver):
     """Minimises the mean squared error of rounding and clipping."""
 
     def grid(self) -> Grid:
@@ -148,7 +148,7 @@ class MseObserver(_HistogramObserver):
 
 
 @final
-class EntropyObserver(_HistogramObserver):
+class EntropyObserver(HistogramObserver):
     """Minimises the Kullback-Leibler divergence from the quantized to the original distribution.
 
     Source: Migacz, 8-bit Inference with TensorRT, GTC 2017; here over both ends of the range.
@@ -165,6 +165,19 @@ OBSERVERS: dict[str, type[Observer]] = {
     "entropy": EntropyObserver,
     "mse": MseObserver,
 }
+
+
+# What ``compare_grids`` chooses by: the range of everything, and two that clip, a little and as far as it pays.
+COMPARED: tuple[str, ...] = ("minmax", "percentile", "mse")
+
+
+def compare_grids(histogram: Histogram) -> dict[str, Grid]:
+    """Return the grid that each observer of ``COMPARED`` chooses for the same counts."""
+    found = {"minmax": make_grid(histogram.low, histogram.high)}
+    for name in COMPARED:
+        if issubclass(kind := OBSERVERS[name], HistogramObserver):
+            found[name] = kind(histogram).grid()
+    return found
 
 
 def _search(histogram: Histogram, cost: Callable[[np.ndarray, np.ndarray, float, float], float]) -> Grid:

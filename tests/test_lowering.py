@@ -54,7 +54,7 @@ def sample(data):
 
 
 def test_every_rounded_value_has_a_format_and_moved_ones_that_of_their_source(module, data):
-    choices = lower(module, data, sample(data), CalibrationOptions(), FORCED)
+    choices = lower(module, data, sample(data), CalibrationOptions(), FORCED).kernels
     assert {name: choice.kernel for name, choice in choices.items()} == dict.fromkeys(
         ("first", "second", "head"), "int8"
     )
@@ -67,7 +67,7 @@ def test_every_rounded_value_has_a_format_and_moved_ones_that_of_their_source(mo
 
 
 def test_activations_that_are_to_stay_float_get_no_format(module, data):
-    choices = lower(module, data, sample(data), CalibrationOptions(activations="none"), FORCED)
+    choices = lower(module, data, sample(data), CalibrationOptions(activations="none"), FORCED).kernels
     assert {choice.kernel for choice in choices.values()} == {"float"}
     assert "activations are to stay float" in choices["first"].reason
     assert module.formats.keys() == SHAPES.keys()
@@ -80,7 +80,21 @@ def test_a_node_that_hurts_is_float_with_its_reason(module, data):
         module.tensor("w")[0] *= 1e5
         module.tensor("w").copy_(module.formats["w"].project(module.tensor("w")))
         module.tensor("v")[:, 0] = 0.0
-    choices = lower(module, data, sample(data), CalibrationOptions(), FORCED)
+    choices = lower(module, data, sample(data), CalibrationOptions(), FORCED).kernels
     assert choices["second"].kernel == "float"
     assert "8-bit activations alone move the outputs" in choices["second"].reason
     assert choices["head"].kernel == "int8"
+
+
+def test_the_observer_that_changes_the_outputs_least_is_taken_and_named(module, data):
+    told = []
+    found = lower(module, data, sample(data), CalibrationOptions(), FORCED, told.append)
+    assert found.notes[0].startswith("Ranges of 8-bit activations are those of the observer 'm")
+    assert all(f"{name} " in found.notes[0] for name in ("minmax", "percentile", "mse"))
+    assert told == sorted(told)
+    assert 0 < told[0] < told[-1] < 1
+
+
+def test_an_observer_that_is_asked_for_is_not_compared(module, data):
+    found = lower(module, data, sample(data), CalibrationOptions(observer="percentile"), FORCED)
+    assert not any("observer" in note for note in found.notes)

@@ -201,7 +201,7 @@ def test_a_request_that_makes_no_sense_is_refused(request_, message):
             '[prune_schedule]\nscore = "magnitud"',
             "expected one of auto, curvature, magnitude, normalised, lamp; did you mean magnitude",
         ),
-        ("[calibration]\nobserver = 1", "observer: got 1, expected one of minmax"),
+        ("[calibration]\nobserver = 1", "observer: got 1, expected one of auto"),
     ],
 )
 def test_every_mistake_in_a_recipe_says_where_and_what_was_expected(write, text, message):

@@ -253,7 +253,10 @@ def _choose_kernels(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> N
     module, device = trainer.module, trainer.module.device
     module.eval()
     module.move_to(torch.device("cpu"))  # the runtime that is timed, and the exporter, work there
-    run.done.kernels.update(lower(module, trainer.data, sample, plan.calibration, plan.export))
+    progress = trainer.progress
+    found = lower(module, trainer.data, sample, plan.calibration, plan.export, lambda done: progress.update(done, {}))
+    run.done.kernels.update(found.kernels)
+    run.done.notes.extend(found.notes)
     module.move_to(device)
 
 

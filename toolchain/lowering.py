@@ -1,18 +1,45 @@
 """Decides how the file computes: calibrates activations, spares nodes that they hurt, chooses kernels by time."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from calibration.collect import collect_grids
+from calibration.collect import Sampling, collect_candidates, collect_grids
 from calibration.data import Dataset
-from toolchain.export import KernelChoice, Wish, activation_formats, choose_kernels, could_be_int8, find_loss
+from toolchain.correction import Correction
+from toolchain.export import KernelChoice, Meter, Wish, activation_formats, choose_kernels, could_be_int8, find_loss
 from toolchain.export.runs import rounded_values
+from toolchain.formats import Grid
 from toolchain.module import OnnxModule
 from toolchain.plan import CalibrationOptions, ExportOptions
 
-LOSS_SAMPLES = 64  # that the loss of every node is measured on
-LOSS_BATCH = 16
+# Samples that the loss of every node is measured on, and as many that biases are corrected by; fewer of a slow model.
+MEASURED_SAMPLES = 64
+MEASURED_BATCH = 8
+
+# What the steps may take; each does the part that fits.
+OBSERVE_SECONDS = 30.0
+LOSS_SECONDS = 60.0
+CORRECT_SECONDS = 20.0
+
+# Where the steps end, as parts of the whole, for whoever watches.
+OBSERVED, COMPARED, CHOSEN = 0.2, 0.5, 0.9
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """How the file is to compute.
+
+    Attributes:
+        kernels: by the name of every node with a compressed weight.
+        notes: what the report says of it.
+    """
+
+    kernels: Mapping[str, KernelChoice]
+    notes: tuple[str, ...] = ()
 
 
 def lower(
@@ -21,8 +48,11 @@ def lower(
     sample: Mapping[str, np.ndarray],
     calibration: CalibrationOptions,
     export: ExportOptions,
-) -> dict[str, KernelChoice]:
+    tell: Callable[[float], object] = float,
+) -> Lowering:
     """Return the kernel of every node with a compressed weight, and give the module the formats of its activations.
+
+    Biases move where that brings the outputs back to what they were with float activations.
 
     Args:
         module: on the CPU, in evaluation mode, its weights in their formats.
@@ -30,18 +60,72 @@ def lower(
         sample: one batch of model inputs, which kernels are timed on.
         calibration: how activations are observed.
         export: what the file is for.
+        tell: hears which part is done, 0..1.
     """
     wish = Wish(export.kernel, export.threads, export.target, export.objective, calibration.activations)
     nodes = could_be_int8(module, wish)
-    values = rounded_values(module.graph, dict.fromkeys(nodes, "int8"))
+    values = tuple(rounded_values(module.graph, dict.fromkeys(nodes, "int8")))
     if not values:
-        return choose_kernels(module, sample, wish)
-    size = module.graph.batch_size or LOSS_BATCH
+        return Lowering(choose_kernels(module, sample, wish))
+    size = module.graph.batch_size or MEASURED_BATCH
     samples = max(size, min(calibration.samples, len(data)) // size * size)
-    grids = collect_grids(module, tuple(values), data, calibration.observer, size, samples)
-    few = np.linspace(0, len(data) - 1, max(size, min(LOSS_SAMPLES, len(data)) // size * size)).round().astype(np.int64)
-    loss = find_loss(module, nodes, grids, [dict(data.batch(rows).feeds) for rows in few.reshape(-1, size)])
+    sampling = Sampling(size, samples, OBSERVE_SECONDS, lambda done: tell(OBSERVED * done))
+    if calibration.observer == "auto":
+        candidates = collect_candidates(module, values, data, sampling)
+    else:
+        candidates = {calibration.observer: collect_grids(module, values, data, calibration.observer, sampling)}
+    measured, others = _batches(module, data, size, len(nodes))
+    meter = Meter(module, measured)
+    losses = {name: meter.loss(nodes, grids) for name, grids in candidates.items()}
+    observer = min(losses, key=lambda name: losses[name])
+    grids = candidates[observer]
+    loss = find_loss(meter, nodes, grids)
+    tell(COMPARED)
     choices = choose_kernels(module, sample, wish, loss.reasons())
+    tell(CHOSEN)
     kernels = {node: choice.kernel for node, choice in choices.items()}
     module.formats.update(activation_formats(module.graph, kernels, grids))
-    return choices
+    inside = [node for node, kernel in kernels.items() if kernel == "int8"]
+    notes = [_describe(losses, observer)] if len(losses) > 1 and inside else []
+    if inside:
+        notes += _correct(Correction(module, others), meter, inside, grids)
+    return Lowering(choices, tuple(notes))
+
+
+def _batches(
+    module: OnnxModule, data: Dataset, size: int, nodes: int
+) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
+    """Return batches to measure losses on, and others to correct by: as many as there is time for, at least one."""
+    rows = np.random.default_rng(0).permutation(len(data))
+    rows = np.resize(rows, max(size, len(rows) // size * size))
+    first = data.batch(rows[:size]).feeds
+    started = time.monotonic()
+    with torch.no_grad():
+        module(first)
+    took = time.monotonic() - started
+    most = max(1, min(MEASURED_SAMPLES // size, int(LOSS_SECONDS / ((nodes + 16) * max(took, 1e-6)))))
+    parts = [dict(data.batch(rows[start : start + size]).feeds) for start in range(0, len(rows), size)[: 2 * most]]
+    return parts[:most], parts[most:] or parts
+
+
+def _correct(correction: Correction, meter: Meter, nodes: Sequence[str], grids: Mapping[str, Grid]) -> list[str]:
+    """Correct biases, keep that where the outputs come nearer to what they were, and return what there is to say."""
+    before = meter.loss(nodes, grids)
+    kernels = dict.fromkeys(nodes, "int8")
+    correction.correct(nodes, activation_formats(correction.module.graph, kernels, grids), CORRECT_SECONDS)
+    after = meter.loss(nodes, grids)
+    if not correction.before:
+        return []
+    if after >= before:
+        correction.undo()
+        return []
+    count = len(correction.before)
+    return [
+        f"The biases of {count} layer{'s' if count > 1 else ''} took up the mean error of 8-bit activations: that of "
+        f"the outputs fell from {100 * before**0.5:.2g} % to {100 * after**0.5:.2g} %."
+    ]
+
+
+def _describe(losses: Mapping[str, float], chosen: str) -> str:
+    figures = ", ".join(f"{name} {100 * loss**0.5:.2g} %" for name, loss in losses.items())
+    return f"Ranges of 8-bit activations are those of the observer {chosen!r}; the outputs are off by: {figures}."

@@ -190,12 +190,12 @@ class CalibrationOptions:
     """How activation ranges are found.
 
     Attributes:
-        observer: which statistic sets the range.
+        observer: which statistic sets the range; ``"auto"`` takes the one that changes the outputs least.
         samples: how many inputs are observed.
         activations: whether kernels may round them to 8 bits.
     """
 
-    observer: Literal["minmax", "percentile", "entropy", "mse"] = "minmax"
+    observer: Literal["auto", "minmax", "percentile", "entropy", "mse"] = "auto"
     samples: int = _between(512, low=1)
     activations: Literal["static", "none"] = "static"
 

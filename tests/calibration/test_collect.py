@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from calibration.collect import collect_grids
+from calibration.collect import Sampling, collect_candidates, collect_grids
 from calibration.dataset import Dataset, Preprocessing
+from calibration.observers import COMPARED
 from toolchain.errors import DataError, RecipeError
 from toolchain.module import OnnxModule
 
@@ -32,13 +33,13 @@ def test_grids_cover_inputs_inner_values_and_outputs(module):
 @pytest.mark.parametrize("observer", ["minmax", "mse", "entropy", "percentile"])
 def test_the_batch_size_does_not_change_the_grids(module, observer):
     data = rows(np.random.default_rng(0).standard_normal((50, 2)))
-    one, many = (collect_grids(module, ["h"], data, observer, batch_size=size)["h"] for size in (1, 50))
+    one, many = (collect_grids(module, ["h"], data, observer, Sampling(size))["h"] for size in (1, 50))
     assert one.scale.item() == pytest.approx(many.scale.item(), rel=1e-5)
 
 
 def test_the_samples_are_spread_over_data_that_may_be_sorted(module):
     data = rows(np.repeat(np.arange(100.0)[:, None], 2, axis=1))
-    grid = collect_grids(module, ["x"], data, samples=2)["x"]
+    grid = collect_grids(module, ["x"], data, sampling=Sampling(samples=2))["x"]
     assert grid.scale.item() == pytest.approx(99 / 255)
 
 
@@ -58,3 +59,21 @@ def test_an_unknown_observer_comes_with_the_nearest(module):
     with pytest.raises(RecipeError, match="no observer 'minimax'") as caught:
         collect_grids(module, ["h"], rows([[1, 1]]), "minimax")
     assert "minmax" in caught.value.hint
+
+
+def test_candidates_of_one_run_are_what_each_observer_finds_alone(module):
+    data = rows(np.random.default_rng(0).standard_normal((50, 2)))
+    found = collect_candidates(module, ["x", "h"], data, Sampling())
+    assert list(found) == list(COMPARED)
+    for observer, grids in found.items():
+        alone = collect_grids(module, ["x", "h"], data, observer)
+        for name, grid in grids.items():
+            assert (grid.scale.item(), grid.zero_point) == (alone[name].scale.item(), alone[name].zero_point)
+
+
+def test_no_batch_is_begun_when_the_time_is_over_but_the_first(module):
+    told = []
+    data = rows(np.repeat(np.arange(100.0)[:, None], 2, axis=1))
+    grid = collect_grids(module, ["x"], data, sampling=Sampling(10, seconds=0.0, tell=told.append))["x"]
+    assert told == [0.1]
+    assert 50 < grid.scale.item() * 255 < 99  # ten of all, not the first ten

@@ -6,7 +6,7 @@ import torch
 
 from calibration.observers import make_grid
 from toolchain.export.runs import rounded_values
-from toolchain.export.sensitivity import LIMIT, _fewest, find_loss
+from toolchain.export.sensitivity import LIMIT, Meter, _fewest, find_loss
 
 EIGHT = tuple(range(-127, 128))
 TEXT = """
@@ -45,7 +45,7 @@ def grids_of(module, names):
 def test_a_node_that_hurts_is_left_in_float_with_the_reason(module):
     grids = grids_of(module, rounded_values(module.graph, dict.fromkeys(NODES, "int8")))
     formats = dict(module.formats)
-    loss = find_loss(module, NODES, grids, batches())
+    loss = find_loss(Meter(module, batches()), NODES, grids)
     assert set(loss.hurt) == {"third"}
     assert loss.all > LIMIT >= loss.kept
     assert loss.reasons()["third"].startswith("its 8-bit activations alone move the outputs by ")
@@ -55,7 +55,7 @@ def test_a_node_that_hurts_is_left_in_float_with_the_reason(module):
 def test_nothing_is_left_out_where_nothing_hurts(module):
     names = ("first", "second")
     grids = grids_of(module, rounded_values(module.graph, dict.fromkeys(names, "int8")))
-    loss = find_loss(module, names, grids, batches())
+    loss = find_loss(Meter(module, batches()), names, grids)
     assert loss.hurt == {}
     assert 0 < loss.all == loss.kept <= LIMIT
 

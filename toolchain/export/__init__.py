@@ -7,7 +7,7 @@ from toolchain.export.folding import check_folded
 from toolchain.export.layers import time_dense
 from toolchain.export.lean import shorten
 from toolchain.export.parity import OutputParity, Parity, verify
-from toolchain.export.sensitivity import Loss, find_loss
+from toolchain.export.sensitivity import Loss, Meter, find_loss
 from toolchain.export.targets import TARGETS, Activations, Objective, TargetName
 from toolchain.export.writer import WrittenModel, write_model
 
@@ -16,6 +16,7 @@ __all__ = [
     "Activations",
     "KernelChoice",
     "Loss",
+    "Meter",
     "Objective",
     "OutputParity",
     "Parity",

@@ -1,6 +1,7 @@
 """Finds the nodes whose 8-bit activations hurt, by measuring what each does to the outputs."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from toolchain.export.activations import activation_formats
-from toolchain.formats import Grid
+from toolchain.formats import Grid, TensorFormat
 from toolchain.module import OnnxModule
 
 # Squared error of an output, as a part of its mean square, that 8-bit activations may make: 20 dB. Measured on whole
@@ -45,7 +46,7 @@ class Loss:
         }
 
 
-def find_loss(module: OnnxModule, nodes: Sequence[str], grids: Mapping[str, Grid], batches: Batches) -> Loss:
+def find_loss(meter: "Meter", nodes: Sequence[str], grids: Mapping[str, Grid]) -> Loss:
     """Return what 8-bit activations cost, and which nodes have to stay in float so that it is at most ``LIMIT``.
 
     Nodes are measured one at a time, all others in float; then as few as possible of the worst are left out together.
@@ -53,25 +54,23 @@ def find_loss(module: OnnxModule, nodes: Sequence[str], grids: Mapping[str, Grid
     the limit by themselves.
 
     Args:
-        module: in evaluation mode, its weights in their formats; not changed.
+        meter: of the model.
         nodes: names of those that could run in int8.
         grids: of every value that they could round.
-        batches: model inputs.
     """
-    meter = _Meter(module, grids, batches)
-    whole = meter.loss(nodes)
+    whole = meter.loss(nodes, grids)
     if whole <= LIMIT:
         return Loss(whole, whole, {})
     alone, until = dict.fromkeys(nodes, 0.0), time.monotonic() + _SECONDS
     for name in nodes:
         if time.monotonic() > until:
             break
-        alone[name] = meter.loss([name])
+        alone[name] = meter.loss([name], grids)
     worst = sorted(nodes, key=lambda name: -alone[name])
-    count = _fewest(lambda left: meter.loss(worst[left:]), len(worst))
+    count = _fewest(lambda left: meter.loss(worst[left:], grids), len(worst))
     if count == len(worst):
         count = sum(loss > LIMIT for loss in alone.values())
-    return Loss(whole, meter.loss(worst[count:]), {name: alone[name] for name in worst[:count]})
+    return Loss(whole, meter.loss(worst[count:], grids), {name: alone[name] for name in worst[:count]})
 
 
 def _fewest(loss: Callable[[int], float], most: int) -> int:
@@ -86,29 +85,40 @@ def _fewest(loss: Callable[[int], float], most: int) -> int:
     return enough
 
 
-class _Meter:
-    """Runs a module with the activations of some nodes in 8 bits, against itself with none."""
+class Meter:
+    """Runs a module with the activations of some nodes in 8 bits, against what it answered with none at first.
 
-    def __init__(self, module: OnnxModule, grids: Mapping[str, Grid], batches: Batches) -> None:
+    Args:
+        module: in evaluation mode, its weights in their formats; not changed.
+        batches: model inputs.
+    """
+
+    def __init__(self, module: OnnxModule, batches: Batches) -> None:
         self.module = copy.copy(module)
         self.weights = {name: found for name, found in module.formats.items() if name in module.graph.initializers}
-        self.grids, self.batches = grids, batches
+        self.batches = batches
         self.outputs = [value.name for value in module.graph.outputs if value.dtype.kind == "f"]
-        self.expected = self._run([])
+        self.expected = self._run({})
 
-    def loss(self, nodes: Sequence[str]) -> float:
-        """Return the squared error of the output that changes most, as a part of its mean square."""
+    def loss(self, nodes: Sequence[str], grids: Mapping[str, Grid]) -> float:
+        """Return the squared error of the output that changes most, as a part of its mean square.
+
+        Infinite where an output changes its shape or is no number any more.
+        """
         sums = {name: [0.0, 0.0] for name in self.outputs}
-        for expected, got in zip(self.expected, self._run(nodes), strict=True):
+        got = self._run(activation_formats(self.module.graph, dict.fromkeys(nodes, "int8"), grids))
+        for expected, found in zip(self.expected, got, strict=True):
             for name, total in sums.items():
-                if got[name].shape != expected[name].shape:
+                if found[name].shape != expected[name].shape:
                     return float("inf")
-                total[0] += float((got[name].double() - expected[name].double()).square().sum())
-                total[1] += float(expected[name].double().square().sum())
-        return max((error / size if size else float(error > 0) for error, size in sums.values()), default=0.0)
+                finite = torch.isfinite(expected[name])
+                error = torch.where(finite, found[name] - expected[name], 0.0).double()
+                total[0] += float(error.square().sum())
+                total[1] += float(torch.where(finite, expected[name], 0.0).double().square().sum())
+        found_losses = [error / size if size else float(error > 0) for error, size in sums.values()]
+        return max((float("inf") if math.isnan(loss) else loss for loss in found_losses), default=0.0)
 
     @torch.no_grad()
-    def _run(self, nodes: Sequence[str]) -> list[dict[str, Tensor]]:
-        kernels = dict.fromkeys(nodes, "int8")
-        self.module.formats = self.weights | activation_formats(self.module.graph, kernels, self.grids)
+    def _run(self, activations: Mapping[str, TensorFormat]) -> list[dict[str, Tensor]]:
+        self.module.formats = self.weights | dict(activations)
         return [self.module.run(batch, self.outputs) for batch in self.batches]

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import torch
 
-from calibration.collect import collect_grids
+from calibration.collect import Sampling, collect_grids
 from calibration.dataset import Dataset
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for
@@ -133,7 +133,8 @@ def _in_8_bits(original: Original) -> onnx.ModelProto:
     if "int8" not in kernels.values():
         raise RecipeError("no layer of the model can run in 8-bit integers")
     names = activation_values(module.graph, kernels)
-    grids = collect_grids(module, names, few, batch_size=original.graph.batch_size or SAMPLES, samples=len(few))
+    sampling = Sampling(original.graph.batch_size or SAMPLES, len(few))
+    grids = collect_grids(module, names, few, sampling=sampling)
     module.formats.update(activation_formats(module.graph, kernels, grids))
     return write_model(module, kernels).proto
 
