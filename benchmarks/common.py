@@ -65,17 +65,19 @@ def without_curves(latency: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def fill_readme(name: str, text: str) -> None:
-    """Put ``text`` between the README's markers of that name.
+    """Put ``text`` between the markers of that name, in the README or a page of ``docs``.
 
     Raises:
-        ValueError: the README has no such markers.
+        ValueError: neither has such markers.
     """
-    path, start, end = ROOT / "README.md", f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    before, found, rest = path.read_text().partition(start)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise ValueError(f"README.md has no {start.strip()} ... {end}")
-    path.write_text(f"{before}{start}{text}{end}{after}")
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        before, found, rest = path.read_text().partition(start)
+        _, closed, after = rest.partition(end)
+        if found and closed:
+            path.write_text(f"{before}{start}{text}{end}{after}")
+            return
+    raise ValueError(f"neither README.md nor docs/*.md has {start.strip()} ... {end}")
 
 
 def machine() -> dict[str, str | int | None]:

@@ -22,7 +22,7 @@ from toolchain.gates.limits import Gates
 from toolchain.plan import Device
 from toolchain.progress import NullProgress, PlainProgress
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass
@@ -223,8 +223,10 @@ def test_the_version_is_that_of_the_package():
     assert call("--version").output.split()[-1] == importlib.metadata.version("onnx-compress")
 
 
-def test_every_command_and_option_is_in_the_readme():
-    text = README.read_text(encoding="utf-8")
+def test_every_command_and_option_is_in_the_readme_or_a_page_that_it_links_to():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    pages = set(re.findall(r"\((docs/\w+\.md)[)#]", readme))
+    text = readme + "".join((ROOT / page).read_text(encoding="utf-8") for page in pages)
     for command in (run, *main.commands.values()):
         assert command is run or f"compress {command.name}" in text, command.name
         for param in command.params:
