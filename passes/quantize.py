@@ -11,13 +11,15 @@ from passes.base import Pass
 from passes.constraints import Levels, LevelTarget
 from passes.phase import Phase
 from passes.projection import project_onto
-from passes.reconstruction import Reconstruction, reconstruct
+from passes.reconstruction import Reconstruction, Source, reconstruct
 from passes.schedule import Schedule
 from passes.snapshot import Snapshot
 from passes.trainer import Trainer
 from toolchain.module import OnnxModule
 
-BATCH = 64  # calibration samples at a time, where the model leaves that open
+BATCH = 64  # calibration samples at a time, at most, where the model leaves that open
+BATCH_BYTES = 2**23  # of their inputs: a batch is the least that is run, however long it takes
+SECONDS = 90.0  # of going through samples, in all; what there is no time for is not looked at
 
 
 @dataclass(frozen=True)
@@ -65,23 +67,29 @@ class Quantize(Pass):
             return
         nearest = Snapshot.of(module)
         before.restore(module)
-        found = self.round_as_asked(trainer)
+        found = self.round_as_asked(trainer, lambda done: trainer.progress.update(done, {}))
         if trainer.settle().better_than(score):
             self.tell(describe(found, self.method, min(self.samples, len(trainer.data))))
         else:
             nearest.restore(module)
             self.tell(f"Weights were rounded to nearest, which answered held-out data better than {self.method} did.")
 
-    def round_as_asked(self, trainer: Trainer) -> Reconstruction:
-        """Put the weights on their grids by the method, whatever comes of it."""
+    def round_as_asked(self, trainer: Trainer, tell: Callable[[float], object] = float) -> Reconstruction:
+        """Put the weights on their grids by the method, whatever comes of it; ``tell`` hears which part is done."""
         count = min(self.samples, len(trainer.data))
-        return reconstruct(trainer.module, self.targets, lambda: _samples(trainer, count), count, self.method)
+        source = Source(lambda: _samples(trainer, count), count, SECONDS, tell)
+        return reconstruct(trainer.module, self.targets, source, self.method)
 
 
 def _samples(trainer: Trainer, count: int) -> Iterator[dict[str, Tensor]]:
-    """Yield ``count`` training inputs, spread evenly over the data, which may be sorted by class."""
+    """Yield ``count`` training inputs, spread evenly over the data, which may be sorted by class.
+
+    Any beginning of them is spread too, for who has no time for all.
+    """
     rows = np.unique(np.linspace(0, len(trainer.data) - 1, count).round().astype(np.int64))
-    size = trainer.portion or BATCH
+    rows = np.random.default_rng(0).permutation(rows)
+    one = sum(array[:1].nbytes for array in trainer.data.batch(rows[: trainer.portion or 1]).inputs.values())
+    size = trainer.portion or max(1, min(BATCH, BATCH_BYTES // max(1, one)))
     for start in range(0, len(rows), size):
         chosen = rows[start : start + size]
         if trainer.portion is None or len(chosen) == size:

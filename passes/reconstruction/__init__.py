@@ -2,5 +2,6 @@
 
 from passes.reconstruction.methods import METHODS
 from passes.reconstruction.reconstruct import Reconstruction, reconstruct
+from passes.reconstruction.statistics import Source
 
-__all__ = ["METHODS", "Reconstruction", "reconstruct"]
+__all__ = ["METHODS", "Reconstruction", "Source", "reconstruct"]

@@ -6,8 +6,9 @@ BatchNormalization behind it, takes up what is left of the mean error (bias corr
 inputs' covariance counts and not their second moment.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from passes.projection import project_onto
 from passes.reconstruction.layers import Layer, find_layers
 from passes.reconstruction.methods import METHODS, nearest
 from passes.reconstruction.problem import Problem
-from passes.reconstruction.statistics import Samples, Statistics, collect
+from passes.reconstruction.statistics import Source, Statistics, collect
 from passes.snapshot import Snapshot
 from toolchain.formats import TensorFormat
 from toolchain.module import OnnxModule
@@ -46,19 +47,18 @@ class Reconstruction:
 
 @torch.no_grad()
 def reconstruct(
-    module: OnnxModule, targets: Mapping[str, LevelTarget], samples: Samples, count: int, method: str = DEFAULT
+    module: OnnxModule, targets: Mapping[str, LevelTarget], source: Source, method: str = DEFAULT
 ) -> Reconstruction:
     """Move the weights of ``module`` onto grids, and record their formats; masks stay.
 
     Args:
         module: its weights are changed in place, and biases and means of normalization along with them.
         targets: levels and scale axis by tensor name.
-        samples: calibration inputs.
-        count: how many there are.
+        source: calibration inputs, and for how long they may be looked at.
         method: a key of ``METHODS``.
 
     Raises:
-        DataError: a layer's inputs are NaN or infinite.
+        DataError: an input of the model is NaN or infinite.
     """
     module.eval()
     layers, others = find_layers(module.graph, targets)
@@ -67,12 +67,18 @@ def reconstruct(
     if others:
         project_onto(module, tuple(others), Levels({name: targets[name] for name in others}))
     result = Reconstruction(others=others)
-    for wave in waves(layers):
-        statistics = collect(before, module, wave, samples, count)
+    goes, until = list(waves(layers)), time.monotonic() + source.seconds
+    for place, wave in enumerate(goes):
+        share = max(0.0, until - time.monotonic()) / (len(goes) - place)
+        statistics = collect(before, module, wave, replace(source, seconds=share))
         for layer in wave:
-            result.errors[layer.weight] = _solve(
-                module, layer, statistics.pop(layer.weight), targets[layer.weight], method
-            )
+            if layer.weight in statistics:
+                found = statistics.pop(layer.weight)
+                result.errors[layer.weight] = _solve(module, layer, found, targets[layer.weight], method)
+            else:
+                result.others[layer.weight] = "its inputs are not all finite on the calibration data"
+                project_onto(module, (layer.weight,), Levels({layer.weight: targets[layer.weight]}))
+        source.tell((place + 1) / len(goes))
     return result
 
 

@@ -1,5 +1,7 @@
 """Streams the inputs of layers, of the original and of the compressed model, into what a layer's problem needs."""
 
+import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,8 @@ from toolchain.module import OnnxModule
 Samples = Callable[[], Iterable[Mapping[str, Tensor]]]
 
 DAMPING = 0.01  # of the mean curvature, added to every one: what the samples say little of stays as it was
+DAMPINGS = 4  # times that it is tried, each ten times the one before
+TINIEST_CURVATURE = 1e-30  # below which inputs count as constant: what float32 has beside it has lost its digits
 MOST_ROWS = 2**15  # of each layer: more hardly change a covariance, and an image has thousands
 LEAST_GAIN = 0.05  # of the largest of a normalization, that a layer can make up for a shortcut's loss through
 
@@ -84,48 +88,95 @@ class Statistics:
             covariance -= y[:, :, None] * y[:, None]
             cross -= x[:, :, None] * y[:, None]
             lost -= r[:, :, None] * y[:, None]
-        diagonal = covariance.diagonal(dim1=1, dim2=2)
-        mean = diagonal.mean(1, keepdim=True)
-        damping = torch.where(mean > 0, DAMPING * mean, 1.0)
-        diagonal += damping
-        goal = weights @ cross + lost + damping[:, :, None] * weights
-        factor = torch.linalg.cholesky(covariance)
+        covariance, factor, damping, unfit = _definite(covariance)
+        goal = weights @ cross + lost + damping[:, None, None] * weights
+        goal = torch.where(unfit[:, None, None], weights, goal)
         return torch.cholesky_solve(goal.mT, factor).mT, covariance
 
 
+def _definite(covariance: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the damped covariance ``[S, K, K]``, its Cholesky factor, the damping ``[S]``, and which ones are unfit.
+
+    Where rounding has made a covariance indefinite, it is damped more; where no damping helps, as its sums left the
+    range of float32, every weight counts alike, and it is rounded by itself.
+    """
+    mean = covariance.diagonal(dim1=1, dim2=2).mean(1)
+    damping = torch.where(mean > TINIEST_CURVATURE, DAMPING * mean, 1.0)
+    identity = torch.eye(covariance.shape[1], device=covariance.device)
+    for _ in range(DAMPINGS):
+        damped = covariance + damping[:, None, None] * identity
+        factor, info = torch.linalg.cholesky_ex(damped)
+        unfit = (info != 0) | ~torch.isfinite(factor).flatten(1).all(1)
+        if not bool(unfit.any()):
+            break
+        damping = torch.where(unfit, 10 * damping, damping)
+    damped = torch.where(unfit[:, None, None], identity, damped)
+    return damped, torch.where(unfit[:, None, None], identity, factor), damping, unfit
+
+
+@dataclass(frozen=True)
+class Source:
+    """What layers' inputs are taken from.
+
+    Attributes:
+        samples: returns the calibration inputs anew.
+        count: how many samples there are.
+        seconds: that all goes through them may take together; each takes one batch in any case.
+        tell: hears which part is done, 0..1.
+    """
+
+    samples: Samples
+    count: int
+    seconds: float = math.inf
+    tell: Callable[[float], object] = float
+
+
 def collect(
-    original: OnnxModule, compressed: OnnxModule, layers: Sequence[Layer], samples: Samples, count: int
+    original: OnnxModule, compressed: OnnxModule, layers: Sequence[Layer], source: Source
 ) -> dict[str, Statistics]:
-    """Return the statistics of every layer's inputs, by weight name.
+    """Return the statistics of every layer's inputs, by weight name, of those whose inputs are finite numbers.
 
     Args:
         original: before anything was rounded.
         compressed: the same graph, in part on its grids.
         layers: of that graph.
-        samples: what both run on.
-        count: how many samples there are.
+        source: what both run on.
 
     Raises:
-        DataError: an input is NaN or infinite.
+        DataError: an input of the model is NaN or infinite.
     """
     read = [name for layer in layers for name in (layer.node.inputs[0], layer.shortcut) if name]
     names = list(dict.fromkeys(read))
-    most = max(1, MOST_ROWS // max(1, count))
+    most = max(1, MOST_ROWS // max(1, source.count))
     found: dict[str, Statistics] = {}
-    for inputs in samples():
+    lost: set[str] = set()
+    until = time.monotonic() + source.seconds
+    for inputs in source.samples():
+        _check(inputs)
         before, after = original.run(inputs, names), compressed.run(inputs, names)
+        lost |= {name for name in names if not bool(torch.isfinite(before[name]).all())}
+        after = {name: torch.where(torch.isfinite(value), value, before[name]) for name, value in after.items()}
         for layer in layers:
             value = layer.node.inputs[0]
-            if not bool(torch.isfinite(before[value]).all()):
-                raise DataError(
-                    f"value {value!r} of the model is NaN or infinite on the calibration data",
-                    hint="check --scale, --mean and --std against what the model was trained on",
-                )
+            if value in lost or layer.shortcut in lost:
+                continue
             rows, others = (input_rows(layer, values[value], most) for values in (before, after))
             if layer.weight not in found:
                 found[layer.weight] = Statistics.begin(rows, layer.layout.stack[1], layer.centered)
             found[layer.weight].add(rows, others, _lost(compressed, layer, (before, after), rows.shape, most))
-    return found
+        if time.monotonic() > until:
+            break
+    lost_layers = {layer.weight for layer in layers if {layer.node.inputs[0], layer.shortcut} & lost}
+    return {name: statistics for name, statistics in found.items() if name not in lost_layers}
+
+
+def _check(inputs: Mapping[str, Tensor]) -> None:
+    for name, value in inputs.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise DataError(
+                f"input {name!r} of the model is NaN or infinite in the calibration data",
+                hint="check the data, and --scale, --mean and --std against what the model was trained on",
+            )
 
 
 def _lost(
