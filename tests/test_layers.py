@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up; units of one layer do not import each other, except where they are written as one entry.
 LAYERS = [
-    ("toolchain.errors",),
+    ("toolchain.console", "toolchain.errors", "toolchain.sizes", "toolchain.units", "toolchain.validation"),
     ("toolchain.checkpoint", "toolchain.formats", "toolchain.progress"),
     ("toolchain.graph",),
     ("toolchain.amounts", "toolchain.augmentation", "toolchain.grouping", "toolchain.structures"),
@@ -22,7 +22,9 @@ LAYERS = [
     ("toolchain.channels",),
     ("calibration",),
     ("passes",),
-    ("toolchain.bench", "toolchain.export", "toolchain.measure"),
+    ("toolchain.bench", "toolchain.export"),
+    ("toolchain.measure",),
+    ("toolchain.gates",),
 ]
 TOP = len(LAYERS)  # every other module of toolchain: recipe, plan, pipeline, the command line
 

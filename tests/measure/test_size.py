@@ -1,12 +1,9 @@
-import gzip
-
-import numpy as np
 import onnx
 import pytest
 
 from toolchain.errors import ModelError
 from toolchain.graph import model_files
-from toolchain.measure.size import gzip_bytes, size_section
+from toolchain.measure.size import size_section
 
 
 def test_bytes_and_ratios_of_both_files(make_models):
@@ -18,13 +15,6 @@ def test_bytes_and_ratios_of_both_files(make_models):
     assert size["compressed_bytes"] == compressed.stat().st_size
     assert size["gzip_compressed_bytes"] < size["gzip_original_bytes"]
     assert size["gzip_ratio"] == size["gzip_original_bytes"] / size["gzip_compressed_bytes"]
-
-
-def test_gzip_bytes_are_those_of_gzip_level_6_without_a_file_name(tmp_path):
-    path = tmp_path / "data"
-    path.write_bytes(np.random.default_rng(0).integers(0, 4, 3_000_000, np.uint8).tobytes())
-
-    assert gzip_bytes([path]) == len(gzip.compress(path.read_bytes(), 6))
 
 
 def test_external_data_count_once(make_models, tmp_path):

@@ -13,14 +13,14 @@ import numpy as np
 from toolchain.bench import estimate, probe
 from toolchain.bench.inputs import Feeds, Prepared, Shape, check_feeds, prepare
 from toolchain.bench.layers import match_layers
+from toolchain.bench.rows import HERE
 from toolchain.errors import BenchError, DataError, nearest
 from toolchain.graph import load_graph, model_files
-from toolchain.measure.size import file_bytes, gzip_bytes
 from toolchain.progress import Progress
+from toolchain.sizes import file_bytes, gzip_bytes
 
 BENCH_SCHEMA = 1
 DISTRIBUTION = "onnx-compress"
-HERE = "this machine"
 
 
 @dataclass(frozen=True)

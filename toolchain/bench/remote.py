@@ -17,8 +17,8 @@ from toolchain.bench.reference import Reference
 from toolchain.bench.transport import Connection, Ended, connect
 from toolchain.errors import HostError
 from toolchain.graph import model_files
-from toolchain.measure.units import bytes_text
 from toolchain.progress import Progress
+from toolchain.units import bytes_text
 
 PROBE = Path(probe.__file__)
 SPARE = 1.2  # of what is copied, beside it: results and the runtime's profile

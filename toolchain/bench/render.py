@@ -1,23 +1,22 @@
 """The bench document and its changes as text for a terminal or a log."""
 
-import io
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from toolchain import units
 from toolchain.bench.estimate import BUSY_PER_S, disturbance
 from toolchain.bench.history import Change, case_name
 from toolchain.bench.layers import busiest
-from toolchain.bench.measurement import HERE
-from toolchain.measure import units
-from toolchain.measure.terminal import printable
+from toolchain.bench.rows import HERE
+from toolchain.console import as_text, printable
 
 WIDTH = 96
 LAYERS_SHOWN = 20
@@ -198,20 +197,3 @@ def new_table(*columns: str) -> Table:
 def row_cells(*texts: str) -> list[Text]:
     """Return the cells of a row, with nothing in them that a terminal would obey."""
     return [Text(printable(text)) for text in texts]
-
-
-def as_text(content: RenderableType, colour: bool, width: int) -> str:
-    """Return what a terminal of so many characters would show."""
-    stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        legacy_windows=False,
-    )
-    console.print(content)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"

@@ -6,11 +6,11 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from toolchain import units
 from toolchain.bench.history import case_name
-from toolchain.bench.measurement import HERE
-from toolchain.bench.render import WIDTH, as_text, new_table, row_cells
-from toolchain.measure import units
-from toolchain.measure.terminal import printable
+from toolchain.bench.render import WIDTH, new_table, row_cells
+from toolchain.bench.rows import HERE
+from toolchain.console import as_text, printable
 
 
 def render_devices(document: Mapping[str, Any], colour: bool = False, width: int = WIDTH) -> str:

@@ -5,6 +5,8 @@ from typing import Any
 
 from toolchain.bench.explain import failure
 
+HERE = "this machine"  # the host of what was measured where the command ran
+
 _TIMES = ("p50_ms", "p90_ms", "p99_ms", "mean_ms", "runs", "quantiles_ms", "p50_ci95_ms", "throughput_per_s")
 
 

@@ -60,8 +60,8 @@ class Devices:
         from toolchain.bench import measurement
 
         if self.report is not None:
-            from toolchain.bench.report_row import find_report
             from toolchain.measure.report import sha256
+            from toolchain.measure.report_row import find_report
 
             find_report(self.report, [(path, sha256(path)) for path in models if path.is_file()])
         if self.result is not None:
@@ -83,7 +83,7 @@ class Devices:
             ToolchainError: it cannot be written.
         """
         if self.report is not None:
-            from toolchain.bench.report_row import add_to_report
+            from toolchain.measure.report_row import add_to_report
 
             click.echo(f"added to {add_to_report(self.report, document)}", err=True)
 

@@ -26,7 +26,7 @@ def unpack(model: Path, output: Path, shapes: tuple[str, ...], inputs: Path | No
     """
     with reported():
         from toolchain.bench.inputs import parse_shape
-        from toolchain.measure.units import bytes_text
+        from toolchain.units import bytes_text
         from toolchain.unpacking import unpack as write_plain
 
         done = write_plain(model, output, dict(map(parse_shape, shapes)), inputs)

@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from toolchain.bench.rows import HERE
 from toolchain.gates.limits import LIMITS, Gates
 from toolchain.measure.quality import ACCURACY, AGREEMENT
 from toolchain.measure.verdict import short_provider
 
 Report = Mapping[str, Any]
-
-HERE = "this machine"  # the host of a row that names none
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from toolchain import units
 from toolchain.gates.judge import Outcome
 from toolchain.gates.limits import option_name
-from toolchain.measure import units
 
 SUITE = "compress check"
 

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from calibration.dataset import Batch
+from toolchain import units
 from toolchain.bench import probe
 from toolchain.bench.inputs import Prepared
-from toolchain.bench.measurement import HERE, Settings, host_cases, make_job
-from toolchain.bench.rows import latency_rows
+from toolchain.bench.measurement import Settings, host_cases, make_job
+from toolchain.bench.rows import HERE, latency_rows
 from toolchain.errors import ToolchainError
 from toolchain.graph import save_proto
 from toolchain.hints.alternatives import Alternative, Original, alternatives
-from toolchain.measure import units
 from toolchain.measure.verdict import is_faster, is_overhead
 from toolchain.plan import Plan
 from toolchain.trainable import usable_weights

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from toolchain import units
 from toolchain.errors import ReportError
 from toolchain.graph import write_atomically
-from toolchain.measure import units
 from toolchain.measure.charts.chart import Chart
 from toolchain.measure.charts.runs import Axes, Point, front_chart
 from toolchain.measure.html import capital, templates

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from toolchain.measure import units
+from toolchain import units
 from toolchain.measure.quality import ACCURACY, AGREEMENT
 from toolchain.measure.summary import speed_text
 from toolchain.measure.verdict import short_provider

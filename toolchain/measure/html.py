@@ -8,9 +8,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from toolchain import units
 from toolchain.errors import ExportError
 from toolchain.graph import write_atomically
-from toolchain.measure import units
 from toolchain.measure.charts import size, weights
 from toolchain.measure.charts.chart import largest_note
 from toolchain.measure.charts.quality import classes_chart, drop_chart

@@ -10,8 +10,8 @@ import onnxruntime as ort
 from calibration.dataset import Batch
 from toolchain.bench import probe
 from toolchain.bench.inputs import Prepared
-from toolchain.bench.measurement import HERE, Settings, host_cases, make_job
-from toolchain.bench.rows import latency_rows
+from toolchain.bench.measurement import Settings, host_cases, make_job
+from toolchain.bench.rows import HERE, latency_rows
 from toolchain.errors import ExportError
 
 PROVIDERS = (probe.CPU, "CUDAExecutionProvider", "TensorrtExecutionProvider")

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from toolchain.bench.rows import HERE
 from toolchain.measure.charts.chart import Chart
 from toolchain.measure.charts.latency import cost_chart, latency_chart, layers_chart
-from toolchain.measure.summary import HERE, speed_change
-from toolchain.measure.units import milliseconds, scientific
+from toolchain.measure.summary import speed_change
 from toolchain.measure.verdict import short_provider
+from toolchain.units import milliseconds, scientific
 
 FACTS = (("cpu", "{}"), ("governor", "governor {}"), ("temperature_c", "{} °C"), ("onnxruntime", "onnxruntime {}"))
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
+from toolchain.bench.rows import HERE
 from toolchain.errors import ReportError
 from toolchain.measure.schema import read_report
-from toolchain.measure.summary import HERE
 from toolchain.measure.verdict import short_provider
 
 REPORT = "report.json"

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from toolchain.measure import units
+from toolchain import units
+from toolchain.bench.rows import HERE
 from toolchain.measure.quality import COSINE
 from toolchain.measure.verdict import short_provider
-
-HERE = "this machine"  # what a latency row calls the machine that compressed
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,16 @@
 """The report as text for a terminal or a log."""
 
-import io
-import unicodedata
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from toolchain.console import as_text, printable
 from toolchain.measure.summary import summary_rows
 
 WIDTH = 88
@@ -25,19 +24,8 @@ def render_terminal(report: Mapping[str, Any], width: int = WIDTH, colour: bool 
         width: characters per line.
         colour: emphasise with ANSI codes; without them the text is plain.
     """
-    stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=width,
-        force_terminal=colour,
-        color_system="standard" if colour else None,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        legacy_windows=False,
-    )
-    console.print(Group(_title(report), "", _table(report), "", *_findings(report), *_notes(report)))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    parts = [_title(report), "", _table(report), "", *_findings(report), *_notes(report)]
+    return as_text(Group(*parts), colour, width)
 
 
 def _title(report: Mapping[str, Any]) -> Text:
@@ -68,8 +56,3 @@ def _findings(report: Mapping[str, Any]) -> list[RenderableType]:
 
 def _notes(report: Mapping[str, Any]) -> list[RenderableType]:
     return [Text(printable(f"note: {note}"), overflow="fold") for note in report["notes"]]
-
-
-def printable(text: str) -> str:
-    """Return ``text`` on one line without control characters, which a name from a model could steer a terminal with."""
-    return "".join("?" if unicodedata.category(char).startswith("C") else char for char in " ".join(text.split()))

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from toolchain.measure import svg, units
+from toolchain import units
+from toolchain.measure import svg
 from toolchain.measure.charts.chart import (
     AXIS_HEIGHT,
     BEFORE_AFTER,

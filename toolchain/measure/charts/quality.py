@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from toolchain.measure import svg, units
+from toolchain import units
+from toolchain.measure import svg
 from toolchain.measure.charts.chart import AXIS_HEIGHT, Chart
 from toolchain.measure.quality import ACCURACY
 

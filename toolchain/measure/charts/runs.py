@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from toolchain.measure import svg, units
+from toolchain import units
+from toolchain.measure import svg
 from toolchain.measure.charts.chart import AXIS_HEIGHT, BOTTOM, RIGHT, TOP, Chart
 from toolchain.measure.runs import pareto_front
 

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from toolchain.measure import svg, units
+from toolchain import units
+from toolchain.measure import svg
 from toolchain.measure.charts.chart import (
     AXIS_HEIGHT,
     BEFORE_AFTER,

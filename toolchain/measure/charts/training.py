@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 from markupsafe import Markup
 
-from toolchain.measure import svg, units
+from toolchain import units
+from toolchain.measure import svg
 from toolchain.measure.charts.chart import AXIS_HEIGHT, BOTTOM, LEFT, RIGHT, TOP, Chart, Rows
 
 CURVE_POINTS = 300

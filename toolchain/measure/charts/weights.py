@@ -5,7 +5,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from toolchain.measure import svg, units
+from toolchain import units
+from toolchain.measure import svg
 from toolchain.measure.charts.chart import AXIS_HEIGHT, ROW, Chart, Rows, labelled, largest, largest_note
 
 SMALL_WIDTH, SMALL_HEIGHT = 170, 92  # of one histogram among many

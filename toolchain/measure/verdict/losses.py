@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from toolchain.measure import units
+from toolchain import units
 from toolchain.measure.quality import ACCURACY, AGREEMENT
 from toolchain.measure.verdict.findings import Finding, Report, finding
 

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from toolchain import units
 from toolchain.bench.layers import family
-from toolchain.measure import units
+from toolchain.bench.rows import HERE
 from toolchain.measure.verdict.findings import Finding, Report, finding, short_provider
 
 Row = Mapping[str, Any]
 
-HERE = "this machine"
 SAME_LATENCY = 0.02  # a difference that is certain but this small changes nothing for anybody
 # Of this an eighth is the call alone: a single Relu of 8 values takes 0.005 ms (onnxruntime 1.31, one thread).
 OVERHEAD_MS = 0.04

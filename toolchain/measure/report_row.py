@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from toolchain.bench.differences import largest_difference
-from toolchain.bench.measurement import HERE
-from toolchain.bench.rows import latency_rows
+from toolchain.bench.rows import HERE, latency_rows
 from toolchain.errors import BenchError
 from toolchain.measure.html import write_report
+from toolchain.measure.runs import device_of
 from toolchain.measure.schema import read_report
 
 FACTS = ("cpu", "governor", "temperature_c", "onnxruntime", "python")
-_PLACE = ("host", "provider", "device", "threads", "batch", "transfers")
 
 
 def find_report(folder: Path, models: Sequence[tuple[Path, str]]) -> tuple[dict[str, Any], int]:
@@ -56,11 +55,6 @@ def add_to_report(folder: Path, document: Mapping[str, Any]) -> Path:
             row["environment"] = {name: environment[name] for name in FACTS}
         if any("differences" in model for model in case["models"]):
             row["outputs_max_abs_difference"] = largest_difference([case["models"][0], case["models"][index]])
-    places = [_place(row) for row in rows]
-    report["latency"] = [row for row in report["latency"] if _place(row) not in places] + rows
+    known = [device_of(row) for row in rows]
+    report["latency"] = [row for row in report["latency"] if device_of(row) not in known] + rows
     return write_report(report, folder)
-
-
-def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    known = {"host": HERE, "transfers": "in", **row}
-    return tuple(known[name] for name in _PLACE)

@@ -5,12 +5,13 @@ import pytest
 from small_run import compress_small
 
 from toolchain.bench.hosts import parse_host
-from toolchain.bench.measurement import HERE, Settings
+from toolchain.bench.measurement import Settings
 from toolchain.bench.remote import Remote, bench_on
-from toolchain.bench.report_row import add_to_report
+from toolchain.bench.rows import HERE
 from toolchain.errors import BenchError, ReportError
 from toolchain.gates.judge import judge
 from toolchain.gates.limits import Gates
+from toolchain.measure.report_row import add_to_report
 from toolchain.measure.schema import read_report
 from toolchain.progress import NullProgress
 

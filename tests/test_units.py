@@ -1,6 +1,6 @@
 import pytest
 
-from toolchain.measure import units
+from toolchain import units
 
 
 @pytest.mark.parametrize(
