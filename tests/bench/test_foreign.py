@@ -13,6 +13,7 @@ from toolchain.bench.foreign import (
     check_result,
     read_arrays,
     read_json,
+    reason,
     result_schema,
     understood,
 )
@@ -104,6 +105,19 @@ def test_numbers_that_are_not_finite_are_no_json(text):
     with pytest.raises(ValueError, match="no finite number"):
         read_json(text.encode())
     assert read_json(b'{"a": 1.5}') == {"a": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("kind"), "'kind' is missing"),
+        (UnicodeDecodeError("utf-8", b"\xff" * 10**6, 0, 1, "invalid"), "it is no text"),
+        (ValueError("\x1b" + "a" * 10**6), " " + "a" * 299),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_the_reason_is_short_whatever_was_sent(error, said):
+    assert reason(error) == said
 
 
 def packed(save, *arrays):

@@ -87,6 +87,19 @@ def test_a_result_of_other_files_or_in_another_order_is_refused(result, models):
     assert "model.onnx, compressed.onnx" in caught.value.hint
 
 
+def test_a_file_that_has_changed_since_is_named(result, models, tmp_path):
+    other = tmp_path / models[1].name
+    shutil.copy(models[0], other)
+    with pytest.raises(BenchError, match=rf"with other bytes in {other} than here"):
+        read_by_hand(result, [models[0], other], NullProgress())
+
+
+def test_a_file_of_bytes_is_not_shown(models):
+    with pytest.raises(BenchError, match="no result of a measurement: it is no text") as caught:
+        read_by_hand(models[0], models, NullProgress())
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -138,7 +151,34 @@ def test_a_model_that_was_not_copied_is_named(carried, models):
     (carried / models[1].name).unlink()
     done = start(carried)
     assert done.returncode == 1
-    assert f"copy {carried / models[1].name} here as well" in done.stderr
+    assert f"not beside this script: {models[1].name}\nhint: copy to {carried}" in done.stderr
+
+
+def test_another_file_of_a_models_name_is_refused_before_anything_is_measured(carried, models):
+    shutil.copy(models[0], carried / models[1].name)
+    done = start(carried)
+    assert done.returncode == 1
+    assert f"not what this script was written for: {carried / models[1].name}" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_result_that_cannot_be_written_is_told_before_anything_is_measured(carried):
+    done = start(carried, "nowhere/result.json")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: cannot write {carried.parent / 'nowhere' / 'result.json'}: No such file")
+    assert done.stdout == ""
+
+
+def test_what_the_device_could_not_run_is_told_there(models, tmp_path):
+    broken = onnx.load(models[0])
+    broken.graph.node[0].op_type = "Konv"
+    onnx.save(broken, tmp_path / "broken.onnx")
+    folder = carry([models[0], tmp_path / "broken.onnx"], tmp_path)
+    done = start(folder)
+    assert done.returncode == 0
+    assert "error: broken.onnx: " in done.stderr
+    assert "Konv" in done.stderr
+    assert (folder.parent / "result.json").is_file()
 
 
 def test_wrong_usage_of_the_script_says_the_right_one(carried):

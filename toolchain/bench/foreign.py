@@ -21,6 +21,8 @@ from toolchain.bench.probe import Job
 from toolchain.errors import HostError
 from toolchain.validation import misfit
 
+REASON = 300  # characters of what an exception says
+
 
 @cache
 def result_schema() -> Mapping[str, Any]:
@@ -42,9 +44,20 @@ def understood(name: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, LookupError, TypeError, ArithmeticError, EOFError, MemoryError, RecursionError) as error:
-        raise HostError(f"{name} sent what is no result of a measurement: {error!r}", "measure again") from error
+        raise HostError(f"{name} sent what is no result of a measurement: {reason(error)}", "measure again") from error
     except zipfile.BadZipFile as error:
         raise HostError(f"{name} sent no arrays: {error}", "measure again") from error
+
+
+def reason(error: BaseException) -> str:
+    """Return in a few words why something could not be understood.
+
+    An exception's ``repr`` would show all the bytes that are no text.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text"
+    said = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) and error.args else str(error)
+    return printable(said)[:REASON] or type(error).__name__
 
 
 def read_json(data: bytes) -> Any:  # noqa: ANN401 - whatever was sent

@@ -12,12 +12,13 @@ import onnxruntime as ort
 
 from toolchain.bench import by_hand, probe
 from toolchain.bench.complaints import printable
-from toolchain.bench.foreign import check_result, read_arrays, read_json, understood
+from toolchain.bench.foreign import check_result, read_arrays, read_json, reason, understood
 from toolchain.bench.measurement import Settings, add_host, describe, make_job, prepare_inputs
 from toolchain.bench.reference import Reference
 from toolchain.bench.remote import named_files, note_version
 from toolchain.errors import BenchError
 from toolchain.graph import write_atomically
+from toolchain.measure.report import sha256
 from toolchain.progress import Progress
 
 ENTRY = '\n\nif __name__ == "__main__":\n    main(sys.argv[1:])\n'  # of the probe; the script has its own
@@ -75,7 +76,8 @@ def write_script(models: Sequence[Path], settings: Settings, target: Path) -> st
         result="result.json",
         models=" ".join(map(str, models)),
     )
-    write_atomically(target, _source(header, json.dumps({"job": asdict(there), "feeds": encoded})).encode())
+    content = {"job": asdict(there), "sha256": [sha256(path) for path in models], "feeds": encoded}
+    write_atomically(target, _source(header, json.dumps(content)).encode())
     return "\n".join(line.removeprefix("#").removeprefix(" ") for line in header.splitlines()[2:-2]).strip("\n")
 
 
@@ -116,17 +118,35 @@ def read_by_hand(source: Path, models: Sequence[Path], progress: Progress) -> di
     except OSError as error:
         raise BenchError(f"cannot read {source}: {error.strerror}", hint=hint) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:  # binascii's is a ValueError
-        raise BenchError(f"{source} is no result of a measurement: {error!r}", hint=hint) from error
+        raise BenchError(f"{source} is no result of a measurement: {reason(error)}", hint=hint) from error
     settings = Settings(optimization=job.optimization, seconds=job.seconds)
     document = describe(models, settings, [])
-    if digests != [model["sha256"] for model in document["models"]]:
-        raise BenchError(
-            f"{source} is of other files than {_listed(models)}",
-            hint=f"give, in this order, what was measured there: {_listed(model.name for model in job.models)}",
-        )
+    _check_same(source, [model.name for model in job.models], digests, document["models"])
     with understood(str(source)):
         _add(document, content, replace(job, models=_named(job, models)), (feeds, outputs), progress)
     return document
+
+
+def _check_same(
+    source: Path, names: Sequence[str], digests: Sequence[str], models: Sequence[Mapping[str, Any]]
+) -> None:
+    """Check that these files are the measured ones, in the same order.
+
+    Raises:
+        BenchError: which is not.
+    """
+    if digests == [model["sha256"] for model in models]:
+        return
+    if [model["name"] for model in models] == list(names) and len(digests) == len(models):
+        changed = [model["path"] for model, digest in zip(models, digests, strict=True) if model["sha256"] != digest]
+        raise BenchError(
+            f"{source} is of {_listed(names)} with other bytes in {_listed(changed)} than here",
+            hint="copy the files of here to the device and measure again, or give those that were measured",
+        )
+    raise BenchError(
+        f"{source} is of other files than {_listed(model['path'] for model in models)}",
+        hint=f"give, in this order, what was measured there: {_listed(names)}",
+    )
 
 
 def _named(job: probe.Job, models: Sequence[Path]) -> list[probe.Model]:
