@@ -192,12 +192,12 @@ class CalibrationOptions:
     Attributes:
         observer: which statistic sets the range; ``"auto"`` takes the one that changes the outputs least.
         samples: how many inputs are observed.
-        activations: whether kernels may round them to 8 bits.
+        activations: whether kernels may round them to 8 bits: by ranges found now, by those of every run, or not.
     """
 
     observer: Literal["auto", "minmax", "percentile", "entropy", "mse"] = "auto"
     samples: int = _between(512, low=1)
-    activations: Literal["static", "none"] = "static"
+    activations: Literal["static", "dynamic", "none"] = "static"
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class ExportOptions:
         encoding: how tensors are stored; ``"auto"`` takes the fewest bytes for each.
     """
 
-    kernel: Literal["auto", "float", "int8", "nbits", "gathered"] = "auto"
+    kernel: Literal["auto", "float", "int8", "nbits", "dynamic", "gathered"] = "auto"
     threads: int = _between(1, low=1, high=1024)
     target: TargetName = "cpu"
     objective: Objective = "latency"

@@ -66,19 +66,21 @@ def test_a_layer_is_timed_by_every_kernel_that_its_format_permits(build, compres
     values = sample_values(module, layers, SAMPLE)
     assert [set(time_layer(module, layer, values, threads=1)) for layer in layers] == [
         {"float", "int8"},
-        {"float", "int8", "nbits"},
+        {"float", "int8", "nbits", "dynamic"},
     ]
 
 
 def test_candidates_begin_with_float_and_do_not_repeat(build, compress):
     module = build(TEXT, SHAPES)
     compress(module, 0.3, PRUNED)
-    alone = {"w1": {"float": 1.0, "int8": 2.0}, "w2": {"float": 3.0, "int8": 2.0, "nbits": 1.0}}
+    alone = {"w1": {"float": 1.0, "int8": 2.0}, "w2": {"float": 3.0, "int8": 2.0, "nbits": 1.0, "dynamic": 4.0}}
     assert _candidates(find_layers(module), alone) == [
         {"w1": "float", "w2": "float"},
         {"w1": "float", "w2": "nbits"},
         {"w1": "int8", "w2": "int8"},
+        {"w1": "float", "w2": "dynamic"},
         {"w1": "int8", "w2": "nbits"},
+        {"w1": "int8", "w2": "dynamic"},
     ]
 
 

@@ -22,6 +22,17 @@ _SECONDS = 3.0
 _FLIP_SECONDS = 6.0  # for trying layers' other kernels in the whole model, in all
 _ALONE_SECONDS = 20.0  # for timing layers alone, in all
 
+# Whole models that are timed, by the kernels that their layers take, the first one that a layer permits.
+_ORDERS = (
+    ("int8",),
+    ("nbits",),
+    ("dynamic",),
+    ("nbits", "int8"),
+    ("dynamic", "int8"),
+    ("gathered",),
+    ("gathered", "nbits", "int8"),
+)
+
 Assignment = Mapping[str, str]  # kernel by weight name
 
 
@@ -49,7 +60,8 @@ class Wish:
         threads: of the timed sessions.
         target: a key of ``TARGETS``.
         objective: whether the fastest or the smallest file is taken.
-        activations: ``"static"`` lets kernels round them to 8 bits, ``"none"`` leaves them float.
+        activations: ``"static"`` lets kernels round them to 8 bits, ``"dynamic"`` by the range of every run alone,
+            ``"none"`` leaves them float.
     """
 
     kernel: str = "auto"
@@ -62,7 +74,9 @@ class Wish:
         """Return why a kernel is not used whatever the node, by its name."""
         found = dict(TARGETS[self.target].without)
         if self.activations == "none":
-            found |= dict.fromkeys(("int8", "nbits"), "activations are to stay float")
+            found |= dict.fromkeys(("int8", "nbits", "dynamic"), "activations are to stay float")
+        if self.activations == "dynamic":
+            found["int8"] = "activations are to be rounded by their range in every run"
         return found
 
 
@@ -115,7 +129,7 @@ def choose_kernels(
 def _permitted(layer: Layer, without: Mapping[str, str], keep_float: Mapping[str, str]) -> Layer:
     """Return the layer without the kernels that the target does not have or that its accuracy rules out."""
     hurt = next((keep_float[node.name] for node in layer.nodes if node.name in keep_float), "")
-    without = {**without, **({"int8": hurt} if hurt else {})}
+    without = {**without, **(dict.fromkeys(("int8", "dynamic"), hurt) if hurt else {})}
     gone = [name for name in layer.kernels if name in without]
     objections = tuple(dict.fromkeys((*(without[name] for name in gone), *layer.objections)))
     return replace(layer, kernels=tuple(name for name in layer.kernels if name not in without), objections=objections)
@@ -140,7 +154,7 @@ def _candidates(layers: Sequence[Layer], alone: Mapping[str, Mapping[str, float]
     found.append(fastest)
     found.extend(
         {layer.weight: next((name for name in order if name in alone[layer.weight]), "float") for layer in layers}
-        for order in (("int8",), ("nbits",), ("nbits", "int8"), ("gathered",), ("gathered", "nbits", "int8"))
+        for order in _ORDERS
     )
     return [item for index, item in enumerate(found) if item not in found[:index]]
 

@@ -18,7 +18,7 @@ class StoredTensor:
 
     Attributes:
         encoding: ``"dense"``, ``"sparse_initializer"`` or ``"packed"``.
-        kernel: ``"float"``, ``"int8"``, ``"nbits"`` or ``"gathered"``.
+        kernel: ``"float"``, ``"int8"``, ``"nbits"``, ``"dynamic"`` or ``"gathered"``.
         bytes: serialized bytes of its constants and decode nodes; constants shared with an earlier tensor excluded.
     """
 

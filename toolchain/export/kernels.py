@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from toolchain.errors import ExportError, nearest
-from toolchain.export import floats, gathered, int8, nbits
+from toolchain.export import dynamic, floats, gathered, int8, nbits
 from toolchain.export.draft import Draft
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node
@@ -33,6 +33,7 @@ KERNELS = {
     "float": Kernel(floats.lower_float, _no_objection, opset=7),
     "int8": Kernel(int8.lower_int8, int8.objection, opset=13),  # DequantizeLinear per channel
     "nbits": Kernel(nbits.lower_nbits, nbits.objection, opset=11),  # MatMulInteger 10, but its weight is packed
+    "dynamic": Kernel(dynamic.lower_dynamic, dynamic.objection, opset=11),  # DynamicQuantizeLinear
     "gathered": Kernel(gathered.lower_gathered, gathered.objection, opset=10),  # Slice by inputs
 }
 

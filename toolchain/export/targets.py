@@ -10,7 +10,7 @@ from toolchain.export.sessions import CPU
 
 TargetName = Literal["cpu", "cuda", "tensorrt", "portable"]
 Objective = Literal["latency", "size"]
-Activations = Literal["static", "none"]
+Activations = Literal["static", "dynamic", "none"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,18 @@ class Target:
 TARGETS: dict[str, Target] = {
     "cpu": Target(CPU),
     "cuda": Target(
-        "CUDAExecutionProvider", {"int8": "ONNX Runtime has no int8 convolutions and products on CUDA, it runs floats"}
+        "CUDAExecutionProvider",
+        {
+            "int8": "ONNX Runtime has no int8 convolutions and products on CUDA, it runs floats",
+            "dynamic": "ONNX Runtime has no DynamicQuantizeLinear on CUDA",
+        },
     ),
     "tensorrt": Target(
         "TensorrtExecutionProvider",
         {
             "int8": "TensorRT takes 8-bit activations around zero alone, and these have a zero point",
             "nbits": "TensorRT has no MatMulNBits",
+            "dynamic": "TensorRT has no DynamicQuantizeLinear",
         },
     ),
     # Standard operators up to opset 18, which runtimes other than ONNX Runtime read too.
