@@ -16,7 +16,7 @@ from toolchain.module import OnnxModule
 # Largest error allowed, as a part of the largest magnitude of the reference. Measured (onnxruntime 1.31.1, LeNet-5 and
 # ResNet-20, 64 images): float 1e-7 to 5e-7, another order of summation. int8 up to 0.013: a sum that lies on the border
 # of two steps is rounded to either, and a step is 1/255 of the range, layer after layer. nbits up to 0.010: the
-# operator rounds activations to 8 bits block by block, which the module does not do, and dynamic kernels by their range.
+# operator rounds activations to 8 bits block by block, which the module does not do; dynamic kernels by their range.
 # A wrong layout, scale or zero point is off by the order of the output itself.
 TOLERANCES = {"float": 1e-3, "nbits": 0.05, "dynamic": 0.05, "int8": 0.1}
 
