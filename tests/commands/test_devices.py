@@ -44,7 +44,7 @@ def test_a_device_is_measured_and_shown_and_goes_into_the_report_and_the_gates(c
         assert text in result.stdout
     judged = CliRunner().invoke(main, ["check", str(report), "--device", "env", "--min-speedup", "0.001x"])
     assert judged.exit_code == 0, judged.output
-    assert "env, CPU, batch 1, 1 thread" in judged.stdout
+    assert "env, CPU, 1 thread, batch 1" in judged.stdout
 
 
 def test_the_report_is_looked_at_before_anything_is_measured(compressed, model):
@@ -69,6 +69,13 @@ def test_a_device_without_onnxruntime_is_exit_code_1_with_what_to_install(model,
     assert result.stdout == ""
 
 
+def test_a_command_that_reaches_nothing_leaves_the_other_devices_measured(model):
+    result = call(model, "--on", "false", *HERE, *QUICK)
+    assert result.exit_code == 1
+    assert "--on 'false' did not run" in result.stderr
+    assert "env: cpu, 1 thread, batch 1" in result.stdout
+
+
 def test_the_script_is_written_and_its_result_is_shown(model, tmp_path):
     script = tmp_path / "measure.py"
     written = call(model, *QUICK, "--script", "-o", script)
@@ -88,6 +95,7 @@ def test_the_script_is_written_and_its_result_is_shown(model, tmp_path):
         (["--python", "python3"], "--python and --remote-folder are of the machine that --on names"),
         (["-o", "x.py"], "-o names the file that --script writes"),
         (["--script", "--report", "."], "give --report together with --from"),
+        (["--from", "x.json", "--threads", "2", "--profile"], "--threads, --profile: what --from shows is measured"),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_usage(model, options, message):

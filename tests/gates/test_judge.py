@@ -106,7 +106,7 @@ def test_memory_is_judged_where_it_was_measured(report):
 def test_without_a_device_every_row_has_to_pass_and_one_that_failed_does_not(report):
     outcomes = judge(report, Gates(min_speedup=1.5))
     assert [outcome.passed for outcome in outcomes] == [True, True, False]
-    assert outcomes[1].about == "pi@kitchen, CPU, batch 1, 4 threads"
+    assert outcomes[1].about == "pi@kitchen, CPU, 4 threads, batch 1"
     assert outcomes[2].why == "no driver"
 
 

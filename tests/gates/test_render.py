@@ -19,8 +19,8 @@ def test_text_has_a_line_per_gate_and_one_for_all(outcomes):
     assert render_text(outcomes).splitlines() == [
         "pass  max-drop     at most 0.50 points  0.50 points (95 % 0.10 to 0.90)  top-1 accuracy on 2,000 samples",
         "FAIL  max-size     at most 1.00 MB      2.00 MB                          the compressed file",
-        "pass  min-speedup  at least 1.50x       2.04x (95 % 1.98 to 2.10)        CPU, batch 1, 1 thread",
-        "FAIL  max-latency  at most 5.00 ms      4.90 ms (95 % 4.80 to 5.10)      CPU, batch 1, 1 thread",
+        "pass  min-speedup  at least 1.50x       2.04x (95 % 1.98 to 2.10)        CPU, 1 thread, batch 1",
+        "FAIL  max-latency  at most 5.00 ms      4.90 ms (95 % 4.80 to 5.10)      CPU, 1 thread, batch 1",
         "2 of 4 gates failed",
     ]
 
@@ -67,7 +67,7 @@ def test_github_annotates_what_failed_and_nothing_else(outcomes):
     assert text.splitlines()[5:] == [
         "::error title=compress%3A max-size::at most 1.00 MB asked, 2.00 MB; the compressed file",
         "::error title=compress%3A max-latency::at most 5.00 ms asked, 4.90 ms (95 %25 4.80 to 5.10); "
-        "CPU, batch 1, 1 thread",
+        "CPU, 1 thread, batch 1",
     ]
 
 
@@ -75,7 +75,7 @@ def test_no_name_from_a_report_can_begin_a_command_of_githubs(report):
     report["latency"][2]["error"] = "out\r\n::error::of memory\n::add-mask::x"
     text = render_github(judge(report, Gates(max_latency=1.0, device="cuda")))
     assert [line for line in text.splitlines() if line.startswith("::")] == [
-        "::error title=compress%3A max-latency::at most 1.00 ms asked, not measured; CUDA, batch 1, 1 thread: "
+        "::error title=compress%3A max-latency::at most 1.00 ms asked, not measured; CUDA, 1 thread, batch 1: "
         "out%0D%0A::error::of memory%0A::add-mask::x"
     ]
 

@@ -48,7 +48,7 @@ def test_noise_and_nodes_that_fell_back_are_remarks_of_a_row(report):
 
     measured = places([row])[0].rows[0]
 
-    assert measured.title.endswith("batch 1, without copies to and from the device")
+    assert measured.title.endswith("batch 1, without copies")
     assert measured.remarks[0] == "the interval is wide"
     assert measured.remarks[1].startswith("left to another provider: n0 (Resize), n1 (Resize)")
     assert measured.remarks[1].endswith("and 2 more")

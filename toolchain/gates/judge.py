@@ -12,7 +12,7 @@ from typing import Any
 from toolchain.bench.rows import HERE
 from toolchain.gates.limits import LIMITS, Gates
 from toolchain.measure.quality import ACCURACY, AGREEMENT
-from toolchain.measure.verdict import short_provider
+from toolchain.measure.verdict import how_run, short_provider
 
 Report = Mapping[str, Any]
 
@@ -197,10 +197,9 @@ def _inside(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _how(row: Mapping[str, Any]) -> str:
-    """Return where and how a row was measured: ``pi, CPU, batch 1, 4 threads``."""
-    host, _, _, provider = _names(row)
-    threads = "1 thread" if row["threads"] == 1 else f"{row['threads']} threads"
-    return ", ".join([*([] if host == HERE else [host]), provider, f"batch {row['batch']}", threads])
+    """Return where and how a row was measured: ``pi, CPU, 4 threads, batch 1``."""
+    host = row.get("host", HERE)
+    return how_run(row) if host == HERE else f"{host}, {how_run(row)}"
 
 
 _OF_MODEL: Mapping[str, Callable[[Report], _Figure]] = {

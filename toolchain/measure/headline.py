@@ -7,7 +7,7 @@ from typing import Any, Literal
 from toolchain import units
 from toolchain.measure.quality import ACCURACY, AGREEMENT
 from toolchain.measure.summary import speed_text
-from toolchain.measure.verdict import short_provider
+from toolchain.measure.verdict import how_run
 
 NOTABLE_DROP = 0.01  # an accuracy or agreement that falls by more is marked
 
@@ -48,13 +48,7 @@ def _speed(rows: list[Mapping[str, Any]]) -> Tile:
     row = next((row for row in rows if "error" not in row), None)
     if row is None:
         return Tile("Speed", "-", "", "not measured", "warn")
-    where = ", ".join(
-        [
-            short_provider(row["provider"]),
-            f"{row['threads']} thread{'s' * (row['threads'] > 1)}",
-            f"batch {row['batch']}",
-        ]
-    )
+    where = how_run(row)
     low, high = row["speedup_ci95"]
     times = f"{units.milliseconds(row['original']['p50_ms'])} → {units.milliseconds(row['compressed']['p50_ms'])}"
     if low <= 1 <= high:

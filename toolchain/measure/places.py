@@ -8,7 +8,7 @@ from toolchain.bench.rows import HERE
 from toolchain.measure.charts.chart import Chart
 from toolchain.measure.charts.latency import cost_chart, latency_chart, layers_chart
 from toolchain.measure.summary import speed_change
-from toolchain.measure.verdict import short_provider
+from toolchain.measure.verdict import how_run
 from toolchain.units import milliseconds, scientific
 
 FACTS = (("cpu", "{}"), ("governor", "governor {}"), ("temperature_c", "{} °C"), ("onnxruntime", "onnxruntime {}"))
@@ -57,9 +57,7 @@ def _facts(row: Mapping[str, Any]) -> str:
 
 
 def _measured(row: Mapping[str, Any], number: int) -> Measured:
-    threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
-    copies = ", without copies to and from the device" if row.get("transfers") == "out" else ""
-    title = f"{short_provider(row['provider'])}, {threads}, batch {row['batch']}{copies}"
+    title = how_run(row)
     if "error" in row:
         return Measured(title, error=row["error"])
     charts = [

@@ -9,7 +9,7 @@ from typing import Any
 from toolchain.bench.rows import HERE
 from toolchain.errors import ReportError
 from toolchain.measure.schema import read_report
-from toolchain.measure.verdict import short_provider
+from toolchain.measure.verdict import how_run
 
 REPORT = "report.json"
 PAGE = "report.html"
@@ -88,9 +88,8 @@ def device_of(row: Mapping[str, Any]) -> Device:
 
 def device_text(device: Device) -> str:
     """Return a device as a reader knows it."""
-    host, name, provider, threads, batch, transfers = device
-    copies = ", without copies" if transfers == "out" else ""
-    return f"{host}, {name}, {short_provider(provider)}, {threads} thread{'s' * (threads > 1)}, batch {batch}{copies}"
+    host, name, *run = device
+    return f"{host}, {name}, {how_run(dict(zip(('provider', 'threads', 'batch', 'transfers'), run, strict=True)))}"
 
 
 def find_runs(folder: Path) -> tuple[list[Run], list[ReportError]]:

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 
 from toolchain.measure.verdict import losses, speed
-from toolchain.measure.verdict.findings import Finding, Report, short_provider
+from toolchain.measure.verdict.findings import Finding, Report, how_run, short_provider
 from toolchain.measure.verdict.losses import real_accuracy_missing
 from toolchain.measure.verdict.speed import is_faster, is_overhead
 
 __all__ = [
     "Finding",
     "Report",
+    "how_run",
     "is_faster",
     "is_overhead",
     "real_accuracy_missing",

@@ -21,3 +21,10 @@ def finding(claim: str, why: str, hint: str = "") -> Finding:
 def short_provider(name: str) -> str:
     """Return the name that a reader knows: ``CPU`` for ``CPUExecutionProvider``."""
     return SHORT_PROVIDERS.get(name, name.removesuffix("ExecutionProvider"))
+
+
+def how_run(row: Mapping[str, Any]) -> str:
+    """Return how a latency row was measured: ``CPU, 2 threads, batch 1``."""
+    threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+    copies = ", without copies" if row.get("transfers") == "out" else ""
+    return f"{short_provider(row['provider'])}, {threads}, batch {row['batch']}{copies}"
