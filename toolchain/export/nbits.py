@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from toolchain.export.builder import Builder, make_node
 from toolchain.export.draft import Draft, add_scale
-from toolchain.export.encodings import Content, encode_smallest
+from toolchain.export.encodings import Content, encode_smallest, lanes
 from toolchain.export.objections import common_objection
 from toolchain.export.weights import weight_levels, weight_scale
 from toolchain.formats import TensorFormat
@@ -18,6 +18,9 @@ from toolchain.graph import Graph, Node
 
 # Larger blocks are faster and need fewer scales; a smaller one is taken where padding K to it would waste a twentieth.
 _BLOCK_SIZES = (128, 64, 32, 16)
+
+# Levels above which the memory that decoding takes counts for more than some hundred bytes.
+_LARGE = 1 << 20
 
 OPERATOR_BLOCK_SIZES = (16, 32, 64, 128, 256)
 
@@ -107,6 +110,11 @@ def _store_levels(
     planes = np.ascontiguousarray(values.reshape(-1, per).T)
     weights = (2 ** (np.arange(per) * bits)).astype(np.uint8).reshape(1, -1)
     packed = (weights @ planes).reshape(shape)
+    if builder.packs and opset >= lanes.OPSET and planes.size >= _LARGE:
+        child = builder.fork()
+        if lanes.encode(child, planes, 2 ** (bits - 1), packed.shape, output) and child.bytes < packed.nbytes:
+            builder.absorb(child)
+            return "packed"
     child = builder.fork()
     value = child.fresh()
     encoding = encode_smallest(child, Content(planes, 2 ** (bits - 1)), value, opset)

@@ -8,10 +8,10 @@ from onnx import TensorProto
 
 from toolchain.errors import ExportError
 from toolchain.export.builder import Builder
-from toolchain.export.encodings import codes, dense, half, pool, positions, sparse, trimmed
+from toolchain.export.encodings import codes, dense, half, lanes, pool, positions, sparse, trimmed
 from toolchain.export.encodings.content import Content
 
-__all__ = ["ENCODINGS", "POOL_OPSET", "Content", "Encoding", "encode_pending", "encode_smallest"]
+__all__ = ["ENCODINGS", "POOL_OPSET", "Content", "Encoding", "encode_pending", "encode_smallest", "lanes"]
 
 # The first ai.onnx version that can decode tensors together.
 POOL_OPSET = 11

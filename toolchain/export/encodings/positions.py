@@ -88,6 +88,13 @@ def number_kept(builder: Builder, step: str) -> str:
     return builder.node("Mul", [number, step])
 
 
+def sum_steps(builder: Builder, number: str, low: str) -> str:
+    """Add nodes that make the positions of all steps, from 1 on, of the numbers of what is kept and the low parts."""
+    one = builder.constant(np.array(1, np.int32))
+    forward = builder.node("Gather", [builder.node("Add", [low, one]), number])
+    return builder.node("CumSum", [forward, builder.constant(np.array(0, np.int64))])
+
+
 def scatter(builder: Builder, content: Content, size: int, decoded: tuple[str, str, str]) -> str:
     """Add nodes that put values where they belong among ``size`` elements of background.
 
@@ -98,10 +105,7 @@ def scatter(builder: Builder, content: Content, size: int, decoded: tuple[str, s
         decoded: the values of all steps, the numbers of what is kept, and the low parts of the gaps, int32.
     """
     values, number, low = decoded
-    one = builder.constant(np.array(1, np.int32))
-    forward = builder.node("Gather", [builder.node("Add", [low, one]), number])
-    position = builder.node("CumSum", [forward, builder.constant(np.array(0, np.int64))])
-    position = builder.node("Sub", [position, one])
+    position = builder.node("Sub", [sum_steps(builder, number, low), builder.constant(np.array(1, np.int32))])
     fill = numpy_helper.from_array(content.fill)
     empty = builder.node("ConstantOfShape", [builder.ints([size])], {"value": fill})
     return builder.node("ScatterElements", [empty, position, values])
