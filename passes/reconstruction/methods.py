@@ -128,9 +128,14 @@ def _descend(problem: Problem, rows: Tensor) -> Tensor:
 
 
 def _inverse_factor(covariance: Tensor) -> Tensor:
-    """Return U, upper triangular, with ``U' U`` the inverse of ``covariance``."""
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
-    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    """Return U, upper triangular, with ``U' U`` the inverse of ``covariance``.
+
+    With ``H = M M'``, M upper triangular, it is the inverse of M. The inverse of H, which rounding may leave
+    indefinite, is never made.
+    """
+    upper = torch.linalg.cholesky(covariance.flip(1, 2)).flip(1, 2)
+    identity = torch.eye(covariance.shape[1], device=covariance.device).expand_as(covariance)
+    factor: Tensor = torch.linalg.solve_triangular(upper, identity, upper=True)
     return factor
 
 

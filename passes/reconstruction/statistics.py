@@ -25,12 +25,13 @@ LEAST_GAIN = 0.05  # of the largest of a normalization, that a layer can make up
 
 @dataclass(eq=False)
 class Statistics:
-    """Sums over the rows seen so far, of the original's inputs x and the compressed model's y, both less an offset.
+    """Sums over the rows seen so far, of the original's inputs x and the compressed model's y, each less an offset.
 
     Memory depends on the layer alone, not on the number of samples.
 
     Attributes:
-        offset: ``[S, 1, K]``, about the mean, so that squares lose no digits; 0 where the mean is to count.
+        offset_x: ``[S, 1, K]``, about the mean, so that squares lose no digits; 0 where the mean is to count.
+        offset_y: likewise, of y: rounding may move a mean by far more than the values differ.
         x: sum of the original's rows, ``[S, K]``.
         y: of the compressed model's.
         xy: sum of products of both, ``[S, K, K]``.
@@ -40,7 +41,8 @@ class Statistics:
         count: rows.
     """
 
-    offset: Tensor
+    offset_x: Tensor
+    offset_y: Tensor
     x: Tensor
     y: Tensor
     xy: Tensor
@@ -50,19 +52,25 @@ class Statistics:
     count: int = 0
 
     @classmethod
-    def begin(cls, rows: Tensor, outputs: int, centered: bool) -> "Statistics":
+    def begin(cls, original: Tensor, compressed: Tensor, outputs: int, centered: bool) -> "Statistics":
         """Return empty sums for rows like these, ``[S, rows, K]``, that lead to so many ``outputs`` each."""
-        stack, _, columns = rows.shape
-        offset = rows.mean(1, keepdim=True) if centered else rows.new_zeros(stack, 1, columns)
-        vector, matrix = rows.new_zeros(stack, columns), rows.new_zeros(stack, columns, columns)
-        lost = rows.new_zeros(stack, outputs)
+        stack, _, columns = original.shape
+        none = original.new_zeros(stack, 1, columns)
+        x, y = (item.mean(1, keepdim=True) if centered else none for item in (original, compressed))
         return cls(
-            offset, vector, vector.clone(), matrix, matrix.clone(), lost, rows.new_zeros(stack, outputs, columns)
+            offset_x=x,
+            offset_y=y,
+            x=original.new_zeros(stack, columns),
+            y=original.new_zeros(stack, columns),
+            xy=original.new_zeros(stack, columns, columns),
+            yy=original.new_zeros(stack, columns, columns),
+            r=original.new_zeros(stack, outputs),
+            ry=original.new_zeros(stack, outputs, columns),
         )
 
     def add(self, original: Tensor, compressed: Tensor, lost: Tensor | None) -> None:
         """Take in the same rows of both, ``[S, rows, K]``, and what the shortcut lost there, ``[S, rows, N]``."""
-        x, y = original - self.offset, compressed - self.offset
+        x, y = original - self.offset_x, compressed - self.offset_y
         self.x += x.sum(1)
         self.y += y.sum(1)
         self.xy.baddbmm_(x.mT, y)
@@ -74,7 +82,7 @@ class Statistics:
 
     def means(self) -> tuple[Tensor, Tensor]:
         """Return the mean rows of the original and of the compressed model, ``[S, K]``."""
-        return self.x / self.count + self.offset[:, 0], self.y / self.count + self.offset[:, 0]
+        return self.x / self.count + self.offset_x[:, 0], self.y / self.count + self.offset_y[:, 0]
 
     def problem(self, weights: Tensor, centered: bool) -> tuple[Tensor, Tensor]:
         """Return target ``[S, N, K]`` and covariance ``[S, K, K]`` of the rows ``weights`` of the original.
@@ -162,7 +170,7 @@ def collect(
                 continue
             rows, others = (input_rows(layer, values[value], most) for values in (before, after))
             if layer.weight not in found:
-                found[layer.weight] = Statistics.begin(rows, layer.layout.stack[1], layer.centered)
+                found[layer.weight] = Statistics.begin(rows, others, layer.layout.stack[1], layer.centered)
             found[layer.weight].add(rows, others, _lost(compressed, layer, (before, after), rows.shape, most))
         if time.monotonic() > until:
             break

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from passes.constraints import LevelTarget
 from passes.reconstruction import Source, reconstruct
 from passes.reconstruction.layers import find_layers
-from passes.reconstruction.statistics import Statistics, _definite, collect
+from passes.reconstruction.statistics import DAMPING, Statistics, _definite, collect
 from toolchain.errors import DataError
 from toolchain.graph import load_graph
 from toolchain.module import OnnxModule
@@ -67,12 +67,23 @@ def test_any_covariance_gives_a_definite_problem(covariance):
 
 def test_a_layer_whose_sums_overflow_keeps_its_weights_as_the_target():
     rows = torch.full((1, 5, 2), 3e38)
-    statistics = Statistics.begin(rows, 3, centered=False)
+    statistics = Statistics.begin(rows, rows, 3, centered=False)
     statistics.add(rows, rows, None)
     weights = torch.randn(1, 3, 2)
     target, covariance = statistics.problem(weights, centered=False)
     assert torch.equal(target, weights)
     assert torch.equal(covariance[0], torch.eye(2))
+
+
+def test_a_mean_that_rounding_moves_far_costs_the_covariance_no_digits():
+    rows = torch.randn(1, 4096, 3, generator=torch.Generator().manual_seed(0))
+    moved = 0.01 * rows + 300
+    statistics = Statistics.begin(rows, moved, 2, centered=True)
+    statistics.add(rows, moved, None)
+    _, covariance = statistics.problem(torch.ones(1, 2, 3), centered=True)
+    exact = torch.cov(moved[0].double().T, correction=0)
+    damped = exact + DAMPING * exact.diagonal().mean() * torch.eye(3)
+    assert torch.allclose(covariance[0].double(), damped, rtol=0.01, atol=1e-7)
 
 
 def test_time_that_is_over_leaves_one_batch_to_every_go(graph):
