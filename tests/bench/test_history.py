@@ -2,8 +2,11 @@ import json
 
 import pytest
 
-from toolchain.bench.history import compare, read_document
+from toolchain.bench.history import compare, document_schema, read_document
+from toolchain.bench.measurement import BENCH_SCHEMA, Settings, bench
 from toolchain.errors import BenchError
+from toolchain.progress import NullProgress
+from toolchain.validation import misfit
 
 
 def verdicts(old, new):
@@ -125,3 +128,31 @@ def test_a_missing_document_is_an_error_and_a_real_one_is_read(tmp_path, make_do
 
     (tmp_path / "old.json").write_text(json.dumps(make_document()))
     assert read_document(tmp_path / "old.json") == make_document()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("models",), []),
+        (("models", 0, "file_bytes"), 0),
+        (("environments", "this machine"), None),
+        (("cases", 0, "threads"), "1"),
+        (("cases", 0, "models", 1, "p50_ms"), 0),
+        (("cases", 0, "models", 1, "p50_ci95_ms"), [1.0]),
+        (("cases", 0, "models", 1, "speedup"), float("nan")),
+    ],
+)
+def test_a_damaged_document_is_an_error_that_names_the_file(tmp_path, make_document, place, value):
+    document = part = make_document()
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    (tmp_path / "old.json").write_text(json.dumps(document))
+    with pytest.raises(BenchError, match=r"old\.json"):
+        read_document(tmp_path / "old.json")
+
+
+def test_what_is_measured_follows_the_schema(models):
+    document = bench(models, Settings(threads=(1,), seconds=0.1), NullProgress())
+    assert misfit(document_schema(), document) == ("", "")
+    assert document_schema()["properties"]["schema"]["const"] == BENCH_SCHEMA

@@ -4,12 +4,16 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from toolchain.bench.foreign import read_json
 from toolchain.bench.measurement import BENCH_SCHEMA
 from toolchain.bench.probe import short_provider
 from toolchain.errors import BenchError
+from toolchain.validation import misfit
 
 Verdict = Literal["noise", "machine", "better", "worse", "same"]
 
@@ -58,16 +62,26 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     hint = "give what compress bench --json printed"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path.read_bytes())
     except OSError as error:
         raise BenchError(f"cannot read {path}: {error.strerror}", hint=hint) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BenchError(f"{path} is not JSON: {error}", hint=hint) from error
     if not isinstance(document, dict) or document.get("kind") != "bench":
         raise BenchError(f"{path} is no bench document", hint=hint)
     if document.get("schema") != BENCH_SCHEMA:
         raise BenchError(f"{path} has schema {document.get('schema')}, this version reads {BENCH_SCHEMA}", hint=hint)
-    return document
+    place, why = misfit(document_schema(), document)
+    if why:
+        raise BenchError(f"{path}{place} is not what compress bench writes: {why}", hint=hint)
+    return dict(document)
+
+
+@cache
+def document_schema() -> Mapping[str, Any]:
+    """Return the JSON Schema of a bench document."""
+    schema: Mapping[str, Any] = json.loads(files("toolchain.bench").joinpath("document.schema.json").read_text("utf-8"))
+    return schema
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[Change], list[str]]:
