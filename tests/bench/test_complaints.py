@@ -93,6 +93,25 @@ def test_what_ssh_says_is_explained(said, meaning):
     assert meaning in str(gone("board", "", said, 255))
 
 
+def test_a_python_that_cannot_be_executed_is_named(tmp_path):
+    python = tmp_path / "python3"
+    python.write_text("no program")
+    python.chmod(0o644)
+    with pytest.raises(HostError, match=r"env has no command|env cannot execute") as caught:
+        connect(parse_host("env"), str(python)).__enter__()
+    assert str(python) in str(caught.value)
+    assert "--python" in caught.value.hint
+
+
+def test_a_launcher_that_finds_no_python_hints_at_another(tmp_path):
+    python = tmp_path / "python2"  # as version managers put it there
+    python.write_text("#!/bin/sh\necho 'python2: command not found' >&2\nexit 127\n")
+    python.chmod(0o755)
+    with pytest.raises(HostError, match="python2: command not found") as caught:
+        connect(parse_host("env"), str(python)).__enter__()
+    assert f"it needs {str(python)!r}, or another --python" in caught.value.hint
+
+
 def test_a_connection_that_ends_names_what_may_be_left():
     error = gone("board", "/tmp/compress-bench.x", "client_loop: send disconnect: Broken pipe", 255)
     assert "went away while it measured" in str(error)

@@ -67,6 +67,13 @@ def test_what_is_no_device_is_refused(text, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("text", "hint"), [("pi@board", "ssh://pi@board?"), ("board.local", "ssh://board.local?")])
+def test_what_one_gives_to_ssh_hints_at_its_form_here(text, hint):
+    with pytest.raises(HostError, match="there is no command") as caught:
+        parse_host(text)
+    assert caught.value.hint.endswith(hint)
+
+
 def test_a_password_is_neither_used_nor_shown():
     with pytest.raises(HostError, match="password") as caught:
         parse_host("ssh://pi:secret@board")

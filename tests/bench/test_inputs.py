@@ -137,6 +137,12 @@ def test_a_file_with_too_few_samples_or_of_another_kind_is_an_error(make_model, 
         prepared(make_model(OPEN), 8, source=tmp_path / "few.csv")
 
 
+@pytest.mark.parametrize("name", ["nothing.npz", "nothing.npy"])
+def test_a_file_that_is_not_there_is_an_error(make_model, tmp_path, name):
+    with pytest.raises(DataError, match=rf"{name}: there is no such file"):
+        prepared(make_model(OPEN), source=tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

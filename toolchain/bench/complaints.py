@@ -6,7 +6,7 @@ SHOWN = 600  # characters of what ssh or the device said
 SSH_FAILED = 255
 
 NO_PYTHON, OLD_PYTHON, NO_FOLDER = 91, 92, 93  # exit codes of the script that starts there; transport.SCRIPT
-COMMAND_NOT_FOUND = 127
+NOT_EXECUTABLE, COMMAND_NOT_FOUND = 126, 127
 
 _BY_HAND = "connect by hand once, with the same user and port"
 _UNREACHABLE = "check the name, that the device is on, and that this network reaches it: ssh -v says more"
@@ -66,9 +66,13 @@ def not_started(name: str, python: str, parent: str, code: int | None, said: str
             f"{name} has no room for a folder{f' in {parent!r}' if parent else ''}: {said[-SHOWN:]}",
             "name one that can be written: --remote-folder /path",
         ),
+        NOT_EXECUTABLE: (
+            f"{name} cannot execute {python!r}: {said[-SHOWN:]}",
+            "name Python's own command there: --python /path/to/python3",
+        ),
         COMMAND_NOT_FOUND: (
             f"{name} lacks a command: {said[-SHOWN:]}",
-            "it needs a POSIX shell with mktemp and rm, as BusyBox has them",
+            f"it needs {python!r}, or another --python, and a POSIX shell with mktemp and rm, as BusyBox has them",
         ),
     }
     if code in reasons:

@@ -112,6 +112,8 @@ def _prefixed(text: str) -> Host:
         raise HostError("--on is empty", "ssh://user@host[:port], or a command such as docker exec -i box")
     if shutil.which(prefix[0]) is None:
         hint = nearest(prefix[0], ("ssh", "docker", "podman", "adb", "kubectl", "sudo", "nice", "env"))
+        if len(prefix) == 1 and re.search(r"[@.]", text):  # what one gives to ssh itself
+            hint = f"did you mean ssh://{text}?"
         raise HostError(f"--on {text!r}: there is no command {prefix[0]!r} here", hint)
     said = []
     for joined in (False, True):

@@ -168,6 +168,8 @@ def _from_file(graph: Graph, source: Path, where: str) -> Prepared:
     loaders = {".npz": load_npz, ".npy": load_npy}
     if source.suffix not in loaders:
         raise DataError(f"--inputs {source} is neither .npz nor .npy", hint="save arrays with numpy.savez")
+    if not source.is_file():
+        raise DataError(f"--inputs {source}: there is no such file")
     try:
         loaded = loaders[source.suffix](source, graph, Preprocessing())
     except ModelError as error:

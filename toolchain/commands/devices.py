@@ -1,15 +1,16 @@
 """The options of ``compress bench`` that speak of other machines, and of a report that is there already."""
 # ruff: noqa: PLC0415 - onnxruntime, numpy and jinja2 take a while to import
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from toolchain.errors import ToolchainError
+from toolchain.errors import HostError, ToolchainError
 
 if TYPE_CHECKING:
     from toolchain.bench.measurement import Settings
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 SCRIPT = Path("compress-bench.py")
+HOW = {"threads", "batches", "providers", "optimization", "shapes", "inputs", "seconds", "profile", "transfers"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Devices:
             raise click.UsageError("-o names the file that --script writes; figures go to standard output")
         if self.script and self.report is not None:
             raise click.UsageError("--script measures nothing yet; give --report together with --from")
+        given = _given_options(HOW if self.result is not None else ())
+        if given:
+            raise click.UsageError(f"{', '.join(given)}: what --from shows is measured already; give it to --script")
 
     def measure(
         self, models: Sequence[Path], settings: "Settings", progress: "Progress"
@@ -72,8 +77,14 @@ class Devices:
             from toolchain.bench.hosts import parse_host
             from toolchain.bench.remote import Remote, bench_on
 
-            where = (self.python or "python3", self.remote_folder or "")
-            return bench_on([Remote(parse_host(text), *where) for text in self.on], models, settings, progress)
+            remotes, unreached = [], []
+            for text in self.on:
+                try:
+                    remotes.append(Remote(parse_host(text), self.python or "python3", self.remote_folder or ""))
+                except HostError as error:
+                    unreached.append(error)
+            document, failed = bench_on(remotes, models, settings, progress)
+            return document, [*unreached, *failed]
         return measurement.bench(models, settings, progress), ()
 
     def add_to_report(self, document: dict[str, Any]) -> None:
@@ -86,6 +97,16 @@ class Devices:
             from toolchain.measure.report_row import add_to_report
 
             click.echo(f"added to {add_to_report(self.report, document)}", err=True)
+
+
+def _given_options(names: Collection[str]) -> list[str]:
+    """Return those options of this command line whose parameters have these names."""
+    context = click.get_current_context()
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in names and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT
+    ]
 
 
 def with_devices(command: Callable[..., _Result]) -> Callable[..., _Result]:
