@@ -5,6 +5,7 @@ Sources: Cai et al., ZeroQ: A Novel Zero Shot Quantization Framework, CVPR 2020,
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,7 @@ def match_scale(
     inputs: Mapping[str, Tensor],
     channels: Mapping[str, tuple[int, ...]],
     steps: int,
+    until: float = math.inf,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return, by input name, the gain and the offset with which ``x * gain + offset`` best match the statistics.
 
@@ -79,6 +81,7 @@ def match_scale(
         inputs: one batch.
         channels: the shape of gain and offset by name of a float32 input; it broadcasts over the input.
         steps: of Adam.
+        until: ``time.monotonic()`` at which no further step is begun.
     """
     logs = {name: torch.zeros(shape, device=module.device, requires_grad=True) for name, shape in channels.items()}
     # As exp does for the gain, sinh lets an offset of either sign grow by a factor at each step.
@@ -89,7 +92,7 @@ def match_scale(
         scaled = {name: inputs[name] * log.exp() + bends[name].sinh() for name, log in logs.items()}
         return mismatch(module, stored, {**inputs, **scaled})
 
-    _minimize(deviation, [{"params": [tensor], "lr": _SCALE_RATE} for tensor in moving], steps)
+    _minimize(deviation, [{"params": [tensor], "lr": _SCALE_RATE} for tensor in moving], steps, until)
     return {name: (log.detach().exp(), bends[name].detach().sinh()) for name, log in logs.items()}
 
 
@@ -99,21 +102,27 @@ def match_statistics(
     inputs: dict[str, Tensor],
     fitted: tuple[str, ...],
     steps: int,
+    until: float = math.inf,
 ) -> None:
-    """Replace the float32 inputs ``fitted`` of one batch by ones that match the stored statistics."""
+    """Replace the float32 inputs ``fitted`` of one batch by ones that match the stored statistics.
+
+    No step is begun after ``time.monotonic()`` has reached ``until``.
+    """
     inputs |= {name: inputs[name].clone().requires_grad_(True) for name in fitted}
     groups = [{"params": [inputs[name]], "lr": _RATE * inputs[name].std().item()} for name in fitted]
-    _minimize(lambda: mismatch(module, stored, inputs), groups, steps)
+    _minimize(lambda: mismatch(module, stored, inputs), groups, steps, until)
     inputs |= {name: inputs[name].detach() for name in fitted}
 
 
-def _minimize(loss: Callable[[], Tensor], groups: list[dict[str, Any]], steps: int) -> None:
+def _minimize(loss: Callable[[], Tensor], groups: list[dict[str, Any]], steps: int, until: float) -> None:
     """Run Adam on the parameter groups, its rate falling along a cosine so that few steps suffice."""
     moving = [tensor for group in groups for tensor in group["params"]]
     optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
     with torch.enable_grad():
         for _ in range(steps):
+            if time.monotonic() > until:
+                break
             gradients = torch.autograd.grad(loss(), moving, materialize_grads=True)  # not those of the weights
             for tensor, gradient in zip(moving, gradients, strict=True):
                 tensor.grad = gradient

@@ -1,7 +1,8 @@
 """Makes inputs for a model that comes without data."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from toolchain.module import OnnxModule
 
 # Multiply-accumulates of forward passes that fitting may take: about 20 seconds on two cores.
 _COMPUTE = 4e11
+
+# What it takes at most, where the machine has other things to do, and what part of that finds the range.
+_SECONDS, _SCALE_PART = 60.0, 0.3
 
 # What an element that a BatchNormalization reads costs in this currency: its statistics, the elementwise operators
 # around it, and their gradients. In networks of depthwise convolutions, that is nearly all. Measured on MobileNetV3.
@@ -45,7 +49,8 @@ def synthesize(module: OnnxModule, count: int, seed: int) -> Dataset:
 
     Images start as noise with the spectrum of natural images; where the graph has BatchNormalization nodes, float
     inputs are then fitted to the statistics that those nodes store. Of a model too large to fit all of them in about
-    half a minute, the rest are mirrored and shifted copies of the fitted ones. The same seed gives the same inputs.
+    half a minute, the rest are mirrored and shifted copies of the fitted ones. The same seed gives the same inputs,
+    unless the machine is so busy that fitting ends after a minute.
 
     Args:
         module: the original model; run in evaluation mode, not changed.
@@ -63,8 +68,9 @@ def synthesize(module: OnnxModule, count: int, seed: int) -> Dataset:
     try:
         effort = _effort(module, signals, inputs, count)
         if effort is not None:
-            _scale(module, effort, signals, inputs)
-            _fit(module, effort, inputs)
+            started = time.monotonic()
+            _scale(module, effort, signals, inputs, started + _SCALE_PART * _SECONDS)
+            effort = replace(effort, samples=_fit(module, effort, inputs, started + _SECONDS))
             _spread(signals, inputs, effort.samples, generator)
     finally:
         module.train(was_training)
@@ -141,7 +147,9 @@ def _try(module: OnnxModule, inputs: dict[str, Tensor], part: slice, wanted: set
         return module.run(chosen, sorted(wanted))
 
 
-def _scale(module: OnnxModule, effort: _Effort, signals: Sequence[Signal], inputs: dict[str, Tensor]) -> None:
+def _scale(
+    module: OnnxModule, effort: _Effort, signals: Sequence[Signal], inputs: dict[str, Tensor], until: float
+) -> None:
     """Take all inputs that move to the range that fits best, in place, each channel by its own gain and offset."""
     channels = {
         signal.name: tuple(1 if axis in (0, *signal.spatial) else size for axis, size in enumerate((1, *signal.shape)))
@@ -150,19 +158,22 @@ def _scale(module: OnnxModule, effort: _Effort, signals: Sequence[Signal], input
     }
     batch = {name: tensor[: min(_SCALE_SAMPLES, effort.batch)].to(module.device) for name, tensor in inputs.items()}
     first = effort.stored[:1]  # what a node deep in the network reads says little about the range of the inputs
-    for name, (gain, offset) in match_scale(module, first, batch, channels, _SCALE_STEPS).items():
+    for name, (gain, offset) in match_scale(module, first, batch, channels, _SCALE_STEPS, until).items():
         inputs[name].mul_(gain.cpu()).add_(offset.cpu())
 
 
-def _fit(module: OnnxModule, effort: _Effort, inputs: dict[str, Tensor]) -> None:
-    """Fit the first ``effort.samples`` inputs, in place, in batches of even size."""
+def _fit(module: OnnxModule, effort: _Effort, inputs: dict[str, Tensor], until: float) -> int:
+    """Fit the first ``effort.samples`` inputs, in place, in batches of even size; return how many were."""
     batches = -(-effort.samples // effort.batch)
     for rows in np.array_split(np.arange(effort.samples), batches):
+        if rows[0] and time.monotonic() > until:
+            return int(rows[0])
         part = slice(int(rows[0]), int(rows[-1]) + 1)
         batch = {name: tensor[part].to(module.device) for name, tensor in inputs.items()}
-        match_statistics(module, effort.stored, batch, effort.moving, effort.steps)
+        match_statistics(module, effort.stored, batch, effort.moving, effort.steps, until)
         for name in effort.moving:
             inputs[name][part] = batch[name].cpu()
+    return effort.samples
 
 
 def _spread(signals: Sequence[Signal], inputs: dict[str, Tensor], fitted: int, generator: torch.Generator) -> None:

@@ -60,6 +60,7 @@ class Quantize(Pass):
     def _at_once(self, trainer: Trainer) -> None:
         """Round to nearest and by the method, and keep what answers the selection data better."""
         module = trainer.module
+        trainer.progress.phase("quantize")
         before = Snapshot.of(module)
         project_onto(module, self.names, self.constraint)
         score = trainer.settle()

@@ -192,3 +192,11 @@ def test_a_scalar_that_the_model_takes_no_small_number_for_asks_for_data(graph_o
     with pytest.raises(DataError, match="scalar 'start' from 0 to 1") as caught:
         synthesize(module, 4, seed=0)
     assert "[N] for a scalar" in caught.value.hint
+
+
+def test_fitting_ends_when_its_time_is_over_and_says_how_many_are_fitted(network, monkeypatch):
+    monkeypatch.setattr("calibration.synthesize._SECONDS", -1.0)
+    monkeypatch.setattr("calibration.synthesize._MAX_BATCH", 8)
+    data = synthesize(network, 32, seed=0)
+    assert "8 of them fitted" in data.source
+    assert len(data) == 32
