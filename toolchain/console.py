@@ -30,5 +30,10 @@ def as_text(content: RenderableType, colour: bool, width: int) -> str:
 
 
 def printable(text: str) -> str:
+    """Return ``text`` on one line, its spaces single, without control characters."""
+    return without_controls(" ".join(text.split()))
+
+
+def without_controls(text: str) -> str:
     """Return ``text`` on one line without control characters, which a name from a model could steer a terminal with."""
-    return "".join("?" if unicodedata.category(char).startswith("C") else char for char in " ".join(text.split()))
+    return "".join("?" if unicodedata.category(char).startswith("C") else char for char in text)

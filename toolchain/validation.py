@@ -1,9 +1,19 @@
 """Checks JSON documents against a JSON Schema, and says in short what does not fit."""
 
+import json
 from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 LONGEST_MESSAGE = 200  # the validator repeats the whole value, which may be a section
+
+
+@cache
+def load_schema(package: str, name: str) -> Mapping[str, Any]:
+    """Return the JSON Schema in the file ``name`` of a package."""
+    schema: Mapping[str, Any] = json.loads(files(package).joinpath(name).read_text("utf-8"))
+    return schema
 
 
 def misfit(schema: Mapping[str, Any], document: object) -> tuple[str, str]:

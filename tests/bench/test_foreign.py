@@ -9,12 +9,12 @@ from small_run import write_small
 
 from toolchain.bench import probe
 from toolchain.bench.foreign import (
+    SCHEMA,
     check_environment,
     check_result,
     read_arrays,
     read_json,
     reason,
-    result_schema,
     understood,
 )
 from toolchain.bench.inputs import prepare
@@ -44,8 +44,8 @@ def sent(measured):
 
 
 def test_the_schema_itself_is_valid_and_of_the_format_of_the_probe():
-    jsonschema.Draft202012Validator.check_schema(result_schema())
-    assert result_schema()["properties"]["format"]["const"] == probe.FORMAT
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert SCHEMA["properties"]["format"]["const"] == probe.FORMAT
 
 
 def test_what_the_probe_measures_passes_unchanged(sent):

@@ -10,8 +10,6 @@ import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -19,16 +17,11 @@ import numpy as np
 from toolchain.bench.complaints import printable
 from toolchain.bench.probe import Job
 from toolchain.errors import HostError
-from toolchain.validation import misfit
+from toolchain.validation import load_schema, misfit
+
+SCHEMA = load_schema("toolchain.bench", "result.schema.json")
 
 REASON = 300  # characters of what an exception says
-
-
-@cache
-def result_schema() -> Mapping[str, Any]:
-    """Return the JSON Schema of what the probe writes."""
-    schema: Mapping[str, Any] = json.loads(files("toolchain.bench").joinpath("result.schema.json").read_text("utf-8"))
-    return schema
 
 
 @contextmanager
@@ -82,7 +75,7 @@ def check_environment(document: object) -> dict[str, Any]:
     Raises:
         ValueError: it is something else.
     """
-    return _checked({"$ref": "#/$defs/environment", "$defs": result_schema()["$defs"]}, document)
+    return _checked({"$ref": "#/$defs/environment", "$defs": SCHEMA["$defs"]}, document)
 
 
 def check_result(document: object, job: Job) -> dict[str, Any]:
@@ -95,7 +88,7 @@ def check_result(document: object, job: Job) -> dict[str, Any]:
     Raises:
         ValueError: it does not follow the schema, or is of another job.
     """
-    result = _checked(result_schema(), document)
+    result = _checked(SCHEMA, document)
     asked = [(case.provider, case.batch, case.transfers) for case in job.cases]
     found = [(case["provider"], case["batch"], case["transfers"]) for case in result["cases"]]
     if found != asked:

@@ -2,12 +2,12 @@
 
 import html
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 from toolchain import units
+from toolchain.console import without_controls
 from toolchain.gates.judge import Outcome
 from toolchain.gates.limits import option_name
 
@@ -68,7 +68,7 @@ def render_text(outcomes: Sequence[Outcome]) -> str:
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip()
         for row in rows
     ]
-    return "\n".join([*map(_one_line, lines), summary_text(outcomes)])
+    return "\n".join([*map(without_controls, lines), summary_text(outcomes)])
 
 
 def summary_text(outcomes: Sequence[Outcome]) -> str:
@@ -141,7 +141,7 @@ def github_summary(outcomes: Sequence[Outcome], report: Mapping[str, Any]) -> st
 
 def _markdown(text: str) -> str:
     """Return text that Markdown shows as it is, on one line, also inside of a table."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", html.escape(_one_line(text), quote=False))
+    return re.sub(r"([\\`*_{}\[\]()#+!|~])", r"\\\1", html.escape(without_controls(text), quote=False))
 
 
 def render_junit(outcomes: Sequence[Outcome], report: Mapping[str, Any]) -> str:
@@ -170,8 +170,3 @@ def render_junit(outcomes: Sequence[Outcome], report: Mapping[str, Any]) -> str:
 
 def _xml(text: str) -> str:
     return _NOT_XML.sub("?", text)
-
-
-def _one_line(text: str) -> str:
-    """Return ``text`` on one line, without control characters: names come from files, and could steer a terminal."""
-    return "".join("?" if unicodedata.category(char).startswith("C") else char for char in text)

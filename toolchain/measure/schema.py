@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from toolchain.errors import ReportError
-from toolchain.validation import misfit
+from toolchain.validation import load_schema, misfit
 
-SCHEMA: Mapping[str, Any] = json.loads(files("toolchain.measure").joinpath("report.schema.json").read_text("utf-8"))
+SCHEMA = load_schema("toolchain.measure", "report.schema.json")
 REPORT_SCHEMA: int = SCHEMA["properties"]["schema"]["const"]
 
 
