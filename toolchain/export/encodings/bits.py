@@ -50,6 +50,8 @@ def split_planes(values: np.ndarray, width: int) -> np.ndarray:
 
 def join_planes(builder: Builder, planes: str, count: int, width: int) -> str:
     """Add nodes that make ``count`` values, int32, of the planes of their bits one after the other."""
+    if width == 1:
+        return builder.cast(planes, TensorProto.INT32)
     planes = builder.node("Reshape", [planes, builder.ints([width, count])])  # takes fewer bytes than a -1
     return builder.node("MatMulInteger", [builder.constant(2 ** np.arange(width, dtype=np.uint8)), planes])
 

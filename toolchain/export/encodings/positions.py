@@ -106,8 +106,9 @@ def scatter(builder: Builder, content: Content, size: int, decoded: tuple[str, s
     """
     values, number, low = decoded
     position = builder.node("Sub", [sum_steps(builder, number, low), builder.constant(np.array(1, np.int32))])
-    fill = numpy_helper.from_array(content.fill)
-    empty = builder.node("ConstantOfShape", [builder.ints([size])], {"value": fill})
+    empty = builder.node(
+        "Expand", [builder.constant(content.fill), builder.ints([size])]
+    )  # shorter than a ConstantOfShape
     return builder.node("ScatterElements", [empty, position, values])
 
 
