@@ -1,6 +1,8 @@
 """The ``compress`` command: the group of its commands, and the bare form ``compress MODEL``."""
 
+import errno
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -26,6 +28,7 @@ Examples:
   compress report runs/
   compress unpack model.compressed.onnx -o dense.onnx
 """
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class _ModelGroup(click.Group):
@@ -46,6 +49,21 @@ class _ModelGroup(click.Group):
             raise click.UsageError(f"{first!r} is neither a command nor a file; {nearest(first, self.commands)}", ctx)
         return run.name, run, args
 
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - whatever a command returns
+        """Run a command; a full disk and Ctrl-C between its own measures end it without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            click.echo(f"error: cannot write {error.filename or 'standard output'}: {error.strerror}", err=True)
+            raise click.exceptions.Exit(1) from error
+        except (KeyboardInterrupt, ImportError) as error:
+            if not _interrupted(error):
+                raise
+            click.echo("interrupted: no file is half-written", err=True)
+            raise click.exceptions.Exit(130) from error
+
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_usage(ctx.command_path, "MODEL [OPTIONS]")
         formatter.write_usage(ctx.command_path, "COMMAND [OPTIONS]", prefix="       ")
@@ -53,6 +71,11 @@ class _ModelGroup(click.Group):
         run.format_options(ctx, formatter)
         self.format_options(ctx, formatter)
         self.format_epilog(ctx, formatter)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C is behind an error: extension modules turn it into their own while they are imported."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or _interrupted(error.__cause__))
 
 
 @click.group(cls=_ModelGroup, no_args_is_help=True, epilog=EXAMPLES)
