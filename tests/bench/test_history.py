@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from toolchain.bench.history import compare, document_schema, read_document
+from toolchain.bench.history import SCHEMA, compare, expect, read_document
 from toolchain.bench.measurement import BENCH_SCHEMA, Settings, bench
 from toolchain.errors import BenchError
 from toolchain.progress import NullProgress
@@ -100,6 +100,31 @@ def test_a_model_that_failed_now_has_no_changes(make_document):
     assert {change.model for change in changes if change.case} == {"a.onnx"}
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [Settings(), Settings(threads=(0, 8)), Settings(threads=(1, 8)), Settings(threads=(1,), batches=(1, 3))],
+)
+def test_a_document_with_one_of_the_cases_is_expected_to_be_comparable(make_document, settings):
+    expect(make_document(), [model["name"] for model in make_document()["models"]], settings)
+
+
+@pytest.mark.parametrize(
+    ("names", "settings"),
+    [
+        (None, Settings(threads=(8,))),
+        (None, Settings(batches=(3,))),
+        (None, Settings(providers=("CUDAExecutionProvider",))),
+        (None, Settings(transfers="out")),
+        (["other.onnx"], Settings()),
+    ],
+    ids=["threads", "batch", "provider", "transfers", "models"],
+)
+def test_a_document_without_any_of_the_cases_is_refused(make_document, names, settings):
+    old = make_document()
+    with pytest.raises(BenchError, match=r"it is of .*\.onnx, .* with cpu, 1 thread, batch 1"):
+        expect(old, names or [model["name"] for model in old["models"]], settings)
+
+
 def test_documents_without_a_common_case_cannot_be_compared(make_document):
     with pytest.raises(BenchError, match="no case of a model is in both"):
         compare(make_document(), make_document(threads=8))
@@ -154,5 +179,5 @@ def test_a_damaged_document_is_an_error_that_names_the_file(tmp_path, make_docum
 
 def test_what_is_measured_follows_the_schema(models):
     document = bench(models, Settings(threads=(1,), seconds=0.1), NullProgress())
-    assert misfit(document_schema(), document) == ("", "")
-    assert document_schema()["properties"]["schema"]["const"] == BENCH_SCHEMA
+    assert misfit(SCHEMA, document) == ("", "")
+    assert SCHEMA["properties"]["schema"]["const"] == BENCH_SCHEMA

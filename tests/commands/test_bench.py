@@ -102,13 +102,25 @@ def test_a_run_that_fails_on_assumed_dimensions_hints_at_them(tmp_path):
 
 
 def test_figures_are_shown_also_where_nothing_is_left_to_compare_them_with(models, tmp_path):
+    old = json.loads(call(*models, *QUICK, "--json").stdout)
+    old["cases"][0]["host"] = "another machine"
+    (tmp_path / "old.json").write_text(json.dumps(old))
+
+    result = call(*models, *QUICK, "--compare", tmp_path / "old.json")
+
+    assert result.exit_code == 1
+    assert "cpu, 1 thread, batch 1" in result.stdout
+    assert "error: no figure of the earlier document was measured now" in result.stderr
+
+
+def test_what_cannot_be_compared_is_told_before_anything_is_measured(models, tmp_path):
     (tmp_path / "old.json").write_text(call(*models, *QUICK, "--json").stdout)
 
     result = call(*models, *QUICK, "--batch", "3", "--compare", tmp_path / "old.json")
 
     assert result.exit_code == 1
-    assert "cpu, 1 thread, batch 3" in result.stdout
-    assert "error: no figure of the earlier document was measured now" in result.stderr
+    assert result.stdout == ""
+    assert "it is of a.onnx, b.onnx, with cpu, 1 thread, batch 1" in result.stderr
 
 
 def test_progress_goes_to_standard_error(models):

@@ -1,19 +1,18 @@
 """Figures against those of an earlier bench document: what changed, and what is only noise."""
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from toolchain.bench.foreign import read_json
-from toolchain.bench.measurement import BENCH_SCHEMA
+from toolchain.bench.measurement import BENCH_SCHEMA, Settings
 from toolchain.bench.probe import short_provider
 from toolchain.errors import BenchError
-from toolchain.validation import misfit
+from toolchain.validation import load_schema, misfit
+
+SCHEMA = load_schema("toolchain.bench", "document.schema.json")
 
 Verdict = Literal["noise", "machine", "better", "worse", "same"]
 
@@ -71,17 +70,38 @@ def read_document(path: Path) -> dict[str, Any]:
         raise BenchError(f"{path} is no bench document", hint=hint)
     if document.get("schema") != BENCH_SCHEMA:
         raise BenchError(f"{path} has schema {document.get('schema')}, this version reads {BENCH_SCHEMA}", hint=hint)
-    place, why = misfit(document_schema(), document)
+    place, why = misfit(SCHEMA, document)
     if why:
         raise BenchError(f"{path}{place} is not what compress bench writes: {why}", hint=hint)
     return dict(document)
 
 
-@cache
-def document_schema() -> Mapping[str, Any]:
-    """Return the JSON Schema of a bench document."""
-    schema: Mapping[str, Any] = json.loads(files("toolchain.bench").joinpath("document.schema.json").read_text("utf-8"))
-    return schema
+def expect(old: Mapping[str, Any], models: Collection[str], settings: Settings) -> None:
+    """Check, before minutes are spent, that anything of what is to be measured is in the earlier document.
+
+    Args:
+        old: the earlier bench document.
+        models: the names that the files will have.
+        settings: how they are to be measured.
+
+    Raises:
+        BenchError: nothing is.
+    """
+    there = [case for case in old["cases"] if any(model["name"] in models for model in case["models"])]
+    threads = () if 0 in settings.threads else settings.threads  # 0 is every core of a machine that is not known yet
+    if not any(
+        case["provider"] in settings.providers
+        and case["transfers"] == settings.transfers
+        and (not threads or case["threads"] in threads)
+        and (not settings.batches or case["batch"] in settings.batches)
+        for case in there
+    ):
+        names = ", ".join(model["name"] for model in old["models"])
+        cases = "; ".join(dict.fromkeys(map(case_name, old["cases"]))) or "no figures"
+        raise BenchError(
+            f"the earlier document has nothing of what is to be measured: it is of {names}, with {cases}",
+            hint="measure the same models with the same --provider, --threads and --batch",
+        )
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[Change], list[str]]:

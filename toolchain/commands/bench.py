@@ -118,6 +118,8 @@ def bench(  # noqa: PLR0913, PLR0917 - one argument per option of the command
 
             click.echo(write_script(models, settings, devices.output or SCRIPT))
             return
+        if earlier is not None and devices.result is None:
+            history.expect(earlier, measurement.short_names(models), settings)
         with watch(quiet) as progress:
             document, unreached = devices.measure(models, settings, progress)
         errors = list(unreached)
