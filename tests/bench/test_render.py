@@ -15,6 +15,18 @@ def test_the_tables_show_sizes_times_speedup_and_memory(make_document):
     assert "\x1b" not in text
 
 
+def test_one_model_alone_has_no_columns_of_comparison(make_document):
+    document = make_document(2.0, 1.0)
+    document["models"] = document["models"][:1]
+    document["cases"][0]["models"] = document["cases"][0]["models"][:1]
+
+    text = render_bench(document)
+
+    assert "2.00 ms" in text
+    assert "speedup" not in text
+    assert "smaller" not in text
+
+
 def test_a_noisy_speedup_is_a_warning_with_its_reason(make_document):
     document = make_document()
     document["cases"][0]["models"][1] |= {"noisy": True, "noise": "the interval 0.90 to 1.10 is 20% wide"}

@@ -26,6 +26,11 @@ def test_a_difference_of_outputs_and_a_temperature_are_facts_of_the_place(report
     assert facts.endswith("2e-06")
 
 
+def test_outputs_without_a_difference_are_said_to_be_equal(report):
+    row = report["latency"][0] | {"host": "pi", "outputs_max_abs_difference": 0.0}
+    assert places([row])[0].facts == "outputs equal those of the machine that compressed"
+
+
 def test_layers_have_a_chart_where_they_were_profiled(report):
     row = report["latency"][0] | {"layers": None}
     assert "Where the time goes" not in [chart.title for chart in places([row])[0].rows[0].charts]

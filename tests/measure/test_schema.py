@@ -128,5 +128,11 @@ def test_a_file_that_is_no_report_is_named(tmp_path, content, message):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ReportError, match=r"cannot read .*missing\.json"):
+    with pytest.raises(ReportError, match=r"cannot read .*missing\.json") as caught:
         read_report(tmp_path / "missing.json")
+    assert "or the folder that it lies in" in caught.value.hint
+
+
+def test_figures_of_compress_bench_are_told_from_a_report():
+    with pytest.raises(ReportError, match="today is what compress bench --json printed, not a report"):
+        validate_report({"schema": 1, "kind": "bench"}, "today")

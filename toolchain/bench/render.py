@@ -22,10 +22,9 @@ WIDTH = 96
 LAYERS_SHOWN = 20
 
 _EMPTY = "-"
-_LEGEND = (
-    "p50, p90, p99: 50, 90 and 99 % of the runs took no longer. speedup: p50 of the first model "
-    "by that of this one, and its interval of 95 % confidence. memory: what the model added to the process at most."
-)
+_LEGEND = "p50, p90, p99: 50, 90 and 99 % of the runs took no longer. samples/s: of all runs, slow ones included. "
+_LEGEND_OF_SPEEDUP = "speedup: p50 of the first model by that of this one, and its interval of 95 % confidence. "
+_LEGEND_OF_MEMORY = "memory: what the model added to the process at most."
 _VERDICTS = {
     "noise": "within the noise",
     "machine": "as the unchanged original: the machine",
@@ -51,7 +50,8 @@ def render_bench(document: Mapping[str, Any], colour: bool = False, width: int =
         parts += [
             part for model in case["models"][1:] or case["models"] for part in _layers(model, len(case["models"]))
         ]
-    parts += ["", Text(_LEGEND, style="dim")]
+    of_speedup = _LEGEND_OF_SPEEDUP if len(document["models"]) > 1 else ""
+    parts += ["", Text(f"{_LEGEND}{of_speedup}{_LEGEND_OF_MEMORY}", style="dim")]
     parts += [Text(printable(f"note: {note}")) for note in document["notes"]]
     return as_text(Group(*parts), colour, width)
 
@@ -85,12 +85,12 @@ def _figure(name: str, value: float) -> str:
 
 
 def _files(models: Sequence[Mapping[str, Any]]) -> Table:
-    table = new_table("model", "file", "gzip", "smaller")
+    table = new_table("model", "file", "gzip", *(["smaller"] if len(models) > 1 else []))
     first = models[0]
     for index, model in enumerate(models):
-        ratio = units.times(first["file_bytes"] / model["file_bytes"]) if index else ""
+        ratio = [units.times(first["file_bytes"] / model["file_bytes"])] if index else []
         sizes = (units.bytes_text(model[key]) for key in ("file_bytes", "gzip_bytes"))
-        table.add_row(*row_cells(model["name"], *sizes, ratio))
+        table.add_row(*row_cells(model["name"], *sizes, *ratio))
     return table
 
 
@@ -100,12 +100,13 @@ def _heading(case: Mapping[str, Any]) -> str:
 
 
 def _times(case: Mapping[str, Any]) -> Table:
-    table = new_table("", "p50", "p90", "p99", "samples/s", "speedup (95 %)")
+    compared = ["speedup (95 %)"] if len(case["models"]) > 1 else []
+    table = new_table("", "p50", "p90", "p99", "samples/s", *compared)
     for index, model in enumerate(case["models"]):
         cells = [
             *(_ms(model.get(key)) for key in ("p50_ms", "p90_ms", "p99_ms")),
             units.significant(model["throughput_per_s"]) if "throughput_per_s" in model else _EMPTY,
-            _speedup(model) if index else "",
+            *([_speedup(model)] if index else []),
         ]
         table.add_row(*row_cells(model["name"], *cells))
     return table

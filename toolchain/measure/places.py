@@ -51,8 +51,9 @@ def _facts(row: Mapping[str, Any]) -> str:
     known = row.get("environment", {})
     said = [text.format(known[name]) for name, text in FACTS if known.get(name) not in (None, row["device"])]
     if row.get("outputs_max_abs_difference") is not None:
-        difference = scientific(row["outputs_max_abs_difference"])
-        said.append(f"outputs differ from those of the machine that compressed by at most {difference}")
+        largest = row["outputs_max_abs_difference"]
+        differ = f"differ from those of the machine that compressed by at most {scientific(largest)}"
+        said.append(f"outputs {differ if largest else 'equal those of the machine that compressed'}")
     return "; ".join(said)
 
 

@@ -24,6 +24,10 @@ def validate_report(report: Any, where: str = "report") -> None:  # noqa: ANN401
     """
     if not isinstance(report, Mapping) or "schema" not in report:
         raise ReportError(f"{where} is no report: it has no schema version", hint="give a report.json of compress")
+    if report.get("kind") == "bench":
+        raise ReportError(
+            f"{where} is what compress bench --json printed, not a report", hint="give a report.json of compress"
+        )
     if report["schema"] != REPORT_SCHEMA:
         tool = report.get("tool")
         writer = tool.get("version", "another version") if isinstance(tool, Mapping) else "another version"
@@ -45,7 +49,10 @@ def read_report(path: Path) -> dict[str, Any]:
     try:
         report: dict[str, Any] = json.loads(path.read_bytes())
     except OSError as error:
-        raise ReportError(f"cannot read {path}: {error.strerror}") from error
+        raise ReportError(
+            f"cannot read {path}: {error.strerror}",
+            hint="give a report.json of compress, or the folder that it lies in",
+        ) from error
     except (ValueError, RecursionError) as error:
         raise ReportError(f"{path} is not JSON: {error}", hint="give a report.json of compress") from error
     validate_report(report, str(path))
