@@ -20,20 +20,24 @@ class Segments:
         values: ``[K]``, segment by segment.
         lengths: ``[S]``, how many values each segment has.
         shape: of the scales: ``()``, ``(C,)`` or ``(C, blocks)``.
+        even: how many values every segment has, where all have as many; else 0.
     """
 
     values: Tensor
     lengths: Tensor
     shape: tuple[int, ...]
+    even: int = 0
 
     def spread(self, of_segments: Tensor) -> Tensor:
         """Return ``[K]`` with the entry of ``[S]`` that each value belongs to."""
-        if len(self.lengths) == 1:
-            return of_segments.expand(len(self.values))
+        if self.even:
+            return of_segments[:, None].expand(-1, self.even).reshape(-1)
         return of_segments.repeat_interleave(self.lengths, output_size=len(self.values))
 
     def sums(self, values: Tensor) -> Tensor:
         """Return the sum per segment ``[S]`` of ``values`` in the place of those here."""
+        if self.even:
+            return values.reshape(-1, self.even).sum(1)
         return torch.segment_reduce(values, "sum", lengths=self.lengths, initial=0.0)
 
     def thinned(self) -> "Segments":
@@ -42,6 +46,10 @@ class Segments:
         step = max(1, len(self.values) // max(ENOUGH, ENOUGH_PER_SEGMENT * count))
         if step == 1:
             return self
+        if self.even:
+            kept = self.values.reshape(count, -1)[:, ::step]
+            each = kept.shape[1]
+            return Segments(kept.reshape(-1), torch.full_like(self.lengths, each), self.shape, each)
         segment = self.spread(torch.arange(count, device=self.values.device))[::step]
         return Segments(self.values[::step].contiguous(), torch.bincount(segment, minlength=count), self.shape)
 
@@ -73,7 +81,8 @@ def gather(weight: Tensor, mask: Tensor | None, axis: int | None, block_size: in
         shape, rows = (count, blocks), rows.reshape(-1, block_size)
         kept = None if kept is None else kept.reshape(-1, block_size)
     if kept is None:
-        return Segments(rows.reshape(-1), torch.full((len(rows),), rows.shape[1], device=rows.device), shape)
+        length = rows.shape[1]
+        return Segments(rows.reshape(-1), torch.full((len(rows),), length, device=rows.device), shape, length)
     return Segments(rows[kept], kept.sum(1), shape)
 
 
