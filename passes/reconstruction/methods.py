@@ -16,6 +16,7 @@ REFITS = 2  # times that levels and scales take turns
 # ADMM: iterations, and by what the penalty grows per iteration, from and to these multiples of the mean curvature.
 ADMM_STEPS = 40
 ADMM_FIRST, ADMM_LAST = 1e-2, 1e1
+LEAST_EIGEN = 1e-5  # of the mean curvature, where float32 has rounded the least one away
 LARGEST_EIGEN = 2048  # columns; decomposing more takes minutes
 
 Method = Callable[[Problem], tuple[Tensor, Grid]]
@@ -130,13 +131,18 @@ def _descend(problem: Problem, rows: Tensor) -> Tensor:
 def _inverse_factor(covariance: Tensor) -> Tensor:
     """Return U, upper triangular, with ``U' U`` the inverse of ``covariance``.
 
-    With ``H = M M'``, M upper triangular, it is the inverse of M. The inverse of H, which rounding may leave
-    indefinite, is never made.
+    With the order of rows and columns turned round it is the inverse of the Cholesky factor, turned back: the inverse
+    itself, which rounding may have made indefinite, is not decomposed.
     """
-    upper = torch.linalg.cholesky(covariance.flip(1, 2)).flip(1, 2)
-    identity = torch.eye(covariance.shape[1], device=covariance.device).expand_as(covariance)
-    factor: Tensor = torch.linalg.solve_triangular(upper, identity, upper=True)
-    return factor
+    turned = covariance.flip(1, 2)
+    factor, failed = torch.linalg.cholesky_ex(turned)
+    if bool(failed.any()):
+        spread = turned.diagonal(dim1=1, dim2=2).mean(1).double()[:, None, None]
+        exact = turned.double() + LEAST_EIGEN * spread * torch.eye(turned.shape[1], device=turned.device)
+        factor = torch.linalg.cholesky(exact).to(turned.dtype)
+    identity = torch.eye(turned.shape[1], dtype=turned.dtype, device=turned.device).expand_as(turned)
+    inverse: Tensor = torch.linalg.solve_triangular(factor, identity, upper=False)
+    return inverse.flip(1, 2)
 
 
 def _in_order(grid: ColumnGrid, order: Tensor) -> ColumnGrid:

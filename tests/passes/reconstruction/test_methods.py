@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passes.constraints.levels import LevelTarget, fit_grid
-from passes.reconstruction.methods import METHODS
+from passes.reconstruction.methods import METHODS, _inverse_factor
 from passes.reconstruction.problem import Problem
 from toolchain.formats import TensorFormat
 from toolchain.graph.layout import Layout
@@ -118,3 +118,16 @@ def test_refitted_scales_are_those_of_a_fine_search():
         differences = tried[:, None] * codes[0, row] - problem.target[0, row]
         errors = ((differences @ problem.covariance[0]) * differences).sum(1)
         assert float(again.grid.scale[row]) == pytest.approx(float(tried[errors.argmin()]), rel=2e-3)
+
+
+@pytest.mark.parametrize("least", [1.0, 1e-4, -1e-6])
+def test_the_factor_of_the_inverse_exists_also_where_rounding_took_the_least_curvature(least):
+    basis = torch.linalg.qr(torch.randn(2, 40, 40, generator=torch.Generator().manual_seed(0)))[0]
+    curvature = torch.logspace(0, 2, 40)
+    curvature[0] = least
+    covariance = (basis * curvature) @ basis.mT
+    factor = _inverse_factor((covariance + covariance.mT) / 2)
+    assert torch.isfinite(factor).all()
+    assert torch.equal(factor, factor.triu())
+    if least == 1.0:
+        assert torch.allclose(factor.mT @ factor @ covariance, torch.eye(40).expand(2, -1, -1), atol=1e-3)
