@@ -61,7 +61,16 @@ def test_what_has_one_value_or_too_many_levels_or_elements_is_not_pooled():
         assert pool.prepare(Content(array)) is None
     every = np.random.default_rng(0).permutation(np.arange(256, dtype=np.uint8)).reshape(16, 16)
     assert pool.prepare(Content(every)) is None
-    assert pool.prepare(Content(np.eye(1025, 1024, dtype=np.int8))) is None
+    half_full = np.random.default_rng(0).integers(-1, 2, (1025, 1024)).astype(np.int8)
+    assert pool.prepare(Content(half_full)) is None
+    assert pool.prepare(Content(np.eye(2049, 2048, dtype=np.int8))) is None
+
+
+def test_a_large_tensor_that_is_nearly_empty_is_pooled():
+    array = np.eye(1025, 1024, dtype=np.int8) - np.eye(1025, 1024, 3, dtype=np.int8)
+    builder = Builder("_")
+    pool.encode(builder, {"out": pool.prepare(Content(array))}, 17)
+    assert same(decoded(builder, ["out"], 17)[0], array)
 
 
 def test_twenty_small_tensors_take_a_fraction_of_the_decode_nodes():

@@ -19,7 +19,7 @@ from toolchain.export.builder import Builder, make_node
 from toolchain.export.encodings import bits, half, levels, positions
 from toolchain.export.encodings.content import Content
 
-# Elements of a tensor above which a few hundred bytes do not matter.
+# What is decoded of a tensor, elements or bits of positions, above which a few hundred bytes do not matter.
 LARGEST = 1 << 20
 
 # What a decoder takes without its bits: so much longer codes may be for having one less.
@@ -88,18 +88,19 @@ class Pooled:
 def prepare(content: Content) -> Pooled | None:
     """Return how a tensor would be stored in a pool; None where it is large, constant, or has too many levels."""
     array = content.array
-    if not 1 < array.size <= LARGEST:
+    if not 1 < array.size <= _TOGETHER:
         return None
     orders = [_sparse(content, turned) for turned in ((False, True) if array.ndim > 1 else (False,))]
-    found = [item for item in orders if item is not None]
+    found = [item for item in orders if item is not None and min(item.bits) <= LARGEST]
     if array.dtype == np.float32:
-        if half.is_half(array):
+        if array.size <= LARGEST and half.is_half(array):
             found.append(Pooled(content, False, None, array.astype(np.float16).reshape(-1), ()))
     else:
         count = levels.find_levels(array.reshape(-1)).size
         if not 1 < count <= 128:
             return None
-        found.append(Pooled(content, False, None, array.reshape(-1), ()))
+        if array.size <= LARGEST:
+            found.append(Pooled(content, False, None, array.reshape(-1), ()))
     return min(found, key=lambda item: item.bytes, default=None)
 
 
