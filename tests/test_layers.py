@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the bottom up; units of one layer do not import each other, except where they are written as one entry.
 LAYERS = [
-    ("toolchain.console", "toolchain.errors", "toolchain.sizes", "toolchain.units", "toolchain.validation"),
+    ("toolchain.console", "toolchain.errors", "toolchain.files", "toolchain.units", "toolchain.validation"),
     ("toolchain.checkpoint", "toolchain.formats", "toolchain.progress"),
     ("toolchain.graph",),
     ("toolchain.amounts", "toolchain.augmentation", "toolchain.grouping", "toolchain.structures"),

@@ -13,8 +13,9 @@ import numpy as np
 from calibration.data import Dataset
 from toolchain.checkpoint import check_checkpoint
 from toolchain.errors import CheckpointError
+from toolchain.files import sha256
 from toolchain.graph import model_files
-from toolchain.measure.report import DISTRIBUTION, sha256
+from toolchain.measure.report import DISTRIBUTION
 from toolchain.plan import Plan
 from toolchain.workload import Workload
 

@@ -1,9 +1,8 @@
-import hashlib
 import json
 
 import numpy as np
 
-from toolchain.measure.report import plain, sha256, write_json
+from toolchain.measure.report import plain, write_json
 from toolchain.measure.schema import REPORT_SCHEMA, validate_report
 
 
@@ -46,13 +45,6 @@ def test_the_file_holds_exactly_the_report(report, tmp_path):
 
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8")) == report
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
-
-
-def test_the_digest_is_that_of_the_file(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"abc")
-
-    assert sha256(path) == hashlib.sha256(b"abc").hexdigest()
 
 
 def test_lists_of_numbers_take_one_line_each(report, tmp_path):

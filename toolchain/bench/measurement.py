@@ -1,6 +1,5 @@
 """The bench document: what was asked, the job that the probe gets, and the figures made of what it measured."""
 
-import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +14,9 @@ from toolchain.bench.inputs import Feeds, Prepared, Shape, check_feeds, prepare
 from toolchain.bench.layers import match_layers
 from toolchain.bench.rows import HERE
 from toolchain.errors import BenchError, DataError, nearest
+from toolchain.files import file_bytes, gzip_bytes, sha256
 from toolchain.graph import load_graph, model_files
 from toolchain.progress import Progress
-from toolchain.sizes import file_bytes, gzip_bytes
 
 BENCH_SCHEMA = 1
 DISTRIBUTION = "onnx-compress"
@@ -179,10 +178,8 @@ def describe(models: Sequence[Path], settings: Settings, prepared: Sequence[Prep
 
 def _file(name: str, path: Path) -> dict[str, Any]:
     files = model_files(path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     sizes = {"file_bytes": file_bytes(files), "gzip_bytes": gzip_bytes(files)}
-    return {"name": name, "path": str(path), "sha256": digest, **sizes}
+    return {"name": name, "path": str(path), "sha256": sha256(path), **sizes}
 
 
 def add_host(document: dict[str, Any], host: str, result: Mapping[str, Any]) -> None:

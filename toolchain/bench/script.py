@@ -17,8 +17,8 @@ from toolchain.bench.measurement import Settings, add_host, describe, make_job, 
 from toolchain.bench.reference import Reference
 from toolchain.bench.remote import named_files, note_version
 from toolchain.errors import BenchError
+from toolchain.files import sha256
 from toolchain.graph import write_atomically
-from toolchain.measure.report import sha256
 from toolchain.progress import Progress
 
 ENTRY = '\n\nif __name__ == "__main__":\n    main(sys.argv[1:])\n'  # of the probe; the script has its own

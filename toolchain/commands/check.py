@@ -68,7 +68,7 @@ def _read(path: Path, model: Path | None) -> Mapping[str, Any]:
 
     report = read_report(path / REPORT_NAME if path.is_dir() else path)
     if model is not None:
-        from toolchain.measure.report import sha256
+        from toolchain.files import sha256
 
         try:
             found = sha256(model)

@@ -65,7 +65,7 @@ class Devices:
         from toolchain.bench import measurement
 
         if self.report is not None:
-            from toolchain.measure.report import sha256
+            from toolchain.files import sha256
             from toolchain.measure.report_row import find_report
 
             find_report(self.report, [(path, sha256(path)) for path in models if path.is_file()])

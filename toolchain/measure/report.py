@@ -1,6 +1,5 @@
 """The report: one JSON document, from which the terminal text and the page are made."""
 
-import hashlib
 import json
 import math
 import re
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from toolchain.files import sha256
 from toolchain.graph import write_atomically
 from toolchain.measure.environment import environment_section
 from toolchain.measure.schema import REPORT_SCHEMA, validate_report
@@ -116,9 +116,3 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - a JSON value is anything
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def sha256(path: Path) -> str:
-    """Return the file's SHA-256 in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from toolchain.files import file_bytes, gzip_bytes
 from toolchain.graph import model_files
-from toolchain.sizes import file_bytes, gzip_bytes
 
 
 def size_section(original: Path, compressed: Path) -> dict[str, int | float]:

@@ -1,5 +1,6 @@
-"""Bytes of files, as they are and gzipped."""
+"""Files as they lie on disk: their bytes, plain and gzipped, and their digests."""
 
+import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,3 +26,9 @@ def _chunks(paths: Sequence[Path]) -> Iterator[bytes]:
         with path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
+
+
+def sha256(path: Path) -> str:
+    """Return the file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
