@@ -9,7 +9,7 @@ from calibration.data import Dataset, Preprocessing
 from passes.allowance import Allowance
 from passes.objective import Objective
 from passes.trainer import Trainer
-from toolchain import compression
+from toolchain import compression, shrinking
 from toolchain.augmentation import NONE
 from toolchain.compression import prune_pass, run_passes
 from toolchain.deadline import Deadline, deadline_for
@@ -98,6 +98,27 @@ def test_tensors_that_are_only_pruned_keep_their_zeros_while_others_are_quantize
     for name in ("w1", "w2"):
         weight = trainer.module.tensor(name)
         assert torch.equal(formats[name].project(weight), weight)
+
+
+@pytest.mark.parametrize(("grid", "cut"), [("2bit,block8", False), ("2bit", True)])
+def test_channels_leave_a_pruned_model_unless_blocks_of_them_share_scales(tmp_path, monkeypatch, grid, cut):
+    on_grids = []
+
+    def remove_dead(plan, passes):
+        on_grids.append(any(found.grid for found in passes.trainer.module.formats.values()))
+        shrinking.remove_dead(plan, passes)
+
+    monkeypatch.setattr(compression, "remove_dead", remove_dead)
+    trainer, done = run(build(PERCEPTRON), "", tmp_path, prune="4x", quant=grid)
+    assert on_grids[0] is False  # as soon as masks are final
+    assert any(on_grids) == cut
+    assert nonzero_and_dead(trainer, done) == 36
+    for name in ("w1", "w2"):
+        weight, found = trainer.module.tensor(name), trainer.module.formats[name]
+        rows, columns = weight.shape
+        assert found.grid.scale.shape == ((rows,) if cut else (rows, -(-columns // 8)))
+        assert torch.equal(found.project(weight), weight)
+        assert not bool(weight[~found.mask].any())
 
 
 def test_a_model_that_was_pruned_before_keeps_its_zeros_when_it_is_quantized(tmp_path):

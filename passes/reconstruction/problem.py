@@ -67,15 +67,15 @@ class Problem:
     def refitted(self, rows: Tensor) -> "Problem":
         """Return the problem with the scales that suit the levels of ``rows`` best.
 
-        With levels q and the covariance H a scale is ``<q, H t> / <q, H q>``, summed over what shares it. Where blocks
-        share a row, the others' part is taken from t first.
+        With levels q and the covariance H a scale is ``<q, H t> / <q, H q>``, summed over what shares it. Blocks of a
+        row depend on each other: their scales stay those of the weights.
         """
         grid = self.grid
+        if grid.block_size:
+            return self
         unit = replace(grid, scale=torch.ones_like(grid.scale))
         levels = self.rows(unit.dequantize(grid.quantize(self.tensor(rows))))
         levels = levels * self.column_grid().kept
-        if grid.block_size:
-            return self  # blocks of a row depend on each other: their scales stay those of the weights
         product = ((self.target @ self.covariance) * levels).sum(2).reshape(-1)
         norm = ((levels @ self.covariance) * levels).sum(2).reshape(-1)
         if grid.axis is None:
