@@ -61,6 +61,12 @@ def test_a_figure_that_was_not_measured_says_why(report):
     )
 
 
+def test_missed_gates_alone_are_counted_among_all(outcomes):
+    lines = render_text(outcomes, missed_only=True).splitlines()
+    assert [line.split()[:2] for line in lines[:-1]] == [["FAIL", "max-size"], ["FAIL", "max-latency"]]
+    assert lines[-1] == "2 of 4 gates failed"
+
+
 def test_github_annotates_what_failed_and_nothing_else(outcomes):
     text = render_github(outcomes)
     assert text.startswith(render_text(outcomes))

@@ -25,10 +25,10 @@ def conclude(result: "CompressResult", quiet: bool) -> None:
     """
     from toolchain.gates.render import render_text  # noqa: PLC0415 - loads numpy and onnxruntime
 
-    missed = [outcome for outcome in result.gates if not outcome.passed]
+    missed = any(not outcome.passed for outcome in result.gates)
     if result.gates and not quiet:
         click.echo(f"\n{render_text(result.gates)}")
     if missed:
         if quiet:
-            click.echo(render_text(missed), err=True)
+            click.echo(render_text(result.gates, missed_only=True), err=True)
         raise click.exceptions.Exit(1)

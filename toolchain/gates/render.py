@@ -60,9 +60,9 @@ def _figure(value: float, unit: str, digits: int) -> str:
     return f"{value:.{decimals}f} %" if unit == "percent" else f"{value:.{decimals}f} points"
 
 
-def render_text(outcomes: Sequence[Outcome]) -> str:
-    """Return a line per outcome and one for all of them, without a line break at the end."""
-    rows = [_cells(outcome) for outcome in outcomes]
+def render_text(outcomes: Sequence[Outcome], missed_only: bool = False) -> str:
+    """Return a line per outcome, or per missed one, and one for all of them, without a line break at the end."""
+    rows = [_cells(outcome) for outcome in outcomes if not (missed_only and outcome.passed)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip()
