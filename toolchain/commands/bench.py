@@ -59,7 +59,12 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[st
 )
 @click.option("--inputs", type=_FILE, help=".npz or .npy of samples. [default: random, from the model's signature]")
 @click.option(
-    "--seconds", type=click.FloatRange(0.1, 3600), default=6.0, show_default=True, help="Of timing, per table."
+    "--seconds",
+    metavar="N",
+    type=click.FloatRange(0.1, 3600),
+    default=6.0,
+    show_default=True,
+    help="Of timing, per table.",
 )
 @click.option("--profile", is_flag=True, help="Show the time in every operator, original beside compressed.")
 @click.option(
