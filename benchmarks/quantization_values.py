@@ -10,6 +10,7 @@ labels nobody looks at. Accuracy is on the 10,000 test images.
 import argparse
 import json
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from resnet import MEAN, STD, images
 from calibration.data import Dataset, Preprocessing, load_data
 from passes.constraints import Levels, level_target
 from passes.projection import project_onto
-from passes.reconstruction import METHODS, reconstruct
+from passes.reconstruction import METHODS, Source, reconstruct
 from toolchain.amounts import parse_quant
 from toolchain.graph import Graph, find_weights, load_graph
 from toolchain.module import OnnxModule
@@ -39,6 +40,12 @@ def datasets(model: str, graph: Graph) -> tuple[Dataset, Dataset]:
         train, test = (load_data(str(path), graph, Preprocessing(1 / 255, MEAN, STD)).train for path in images())
     rows = np.unique(np.linspace(0, len(train) - 1, SAMPLES).round().astype(np.int64))
     return train.subset(rows), test
+
+
+def feeds(samples: Dataset) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the calibration images, a batch at a time."""
+    for batch in samples.batches(BATCH):
+        yield {name: torch.from_numpy(array) for name, array in batch.feeds.items()}
 
 
 @torch.no_grad()
@@ -64,7 +71,7 @@ def run(model: str, grid: str) -> None:
         if method == PLAIN:
             project_onto(module, tuple(targets), Levels(targets))
         else:
-            reconstruct(module, targets, lambda: (batch.feeds for batch in samples.batches(BATCH)), SAMPLES, method)
+            reconstruct(module, targets, Source(lambda: feeds(samples), SAMPLES), method)
         seconds = time.monotonic() - started
         rows[method] = {"accuracy": accuracy(module, test), "seconds": seconds}
         print(model, grid, method, rows[method], flush=True)
