@@ -38,6 +38,7 @@ SEARCH_PART = 4  # of the calibration samples, one in so many is enough to compa
 SEARCH_METHOD = "gptq"  # takes less time than ADMM, and loses somewhat more as a rule: the safe side to err on
 TYPICAL_BITS = 4  # of a tensor whose bits are not known yet
 KERNELS_WEIGHT = 0.04  # part of the whole job's time, for the time left
+SEARCH_WEIGHT = 0.5  # likewise, of the search for bits where nothing is trained: about half of what is then done
 
 
 def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compression:
@@ -220,7 +221,7 @@ def _find_bits(plan: Plan, run: Run) -> None:
     names = [name for name, spec in step.targets if spec.kind == "auto"] if step is not None else []
     if step is None or not names:
         return
-    trainer.progress.phase("find bits", KERNELS_WEIGHT)
+    trainer.progress.phase("find bits", SEARCH_WEIGHT if plan.train.epochs == 0 else KERNELS_WEIGHT)
     grids = [_level_targets(trainer.module, dict.fromkeys(names, QuantSpec("uniform", bits))) for bits in BITS]
     by_bits = {name: {bits: grid[name] for bits, grid in zip(BITS, grids, strict=True)} for name in names}
 
