@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import boards
@@ -111,7 +112,14 @@ def test_an_end_in_the_middle_leaves_nothing_on_the_device(model, tmp_path, sent
     here.mkdir()
     command = [sys.executable, "-m", "toolchain", "bench", model, *HERE, "--remote-folder", there, "--seconds", "300"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(here)}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, start_new_session=True, text=True)
+    process = subprocess.Popen(  # noqa: PLW1509 - before any thread
+        command,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # which tests in the background ignore
+    )
     try:
         wait_until(lambda: list(there.glob("*/probe-*")), STARTS_S)
         process.send_signal(sent)
