@@ -112,13 +112,14 @@ def test_an_end_in_the_middle_leaves_nothing_on_the_device(model, tmp_path, sent
     here.mkdir()
     command = [sys.executable, "-m", "toolchain", "bench", model, *HERE, "--remote-folder", there, "--seconds", "300"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(here)}
-    process = subprocess.Popen(  # noqa: PLW1509 - before any thread
+    process = subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
         env=environment,
         start_new_session=True,
         text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # which tests in the background ignore
+        # Tests in the background ignore it.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     )
     try:
         wait_until(lambda: list(there.glob("*/probe-*")), STARTS_S)
