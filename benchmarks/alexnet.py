@@ -9,7 +9,7 @@ split over two devices, 227x227 inputs.
 
 from typing import Any
 
-from common import RESULTS, ROOT, compress, fill_readme, machine, save, table, without_curves
+from common import RESULTS, ROOT, compress, fill_readme, machine, save, table, without_details
 from sized import build_alexnet
 
 COMMAND = ["--prune", "36x", "--quant", "2bit", "--epochs", "1"]
@@ -40,7 +40,7 @@ def main() -> None:
             "seconds": done.seconds,
             "peak_bytes": done.peak_bytes,
             **machine(),
-            "latency": without_curves(report["latency"]),
+            "latency": without_details(report["latency"]),
             **{key: report[key] for key in ("size", "weights", "parity", "quality", "environment", "timings")},
         },
     )

@@ -15,6 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 RESULTS = ROOT / "benchmarks" / "results"
+DETAILS = ("quantiles_ms", "layers", "classes", "worst", "histogram")  # of a report
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,11 @@ def compress(arguments: Sequence[str], output: Path) -> Run:
     return Run(json.loads((folder / "report.json").read_text()), seconds, peak)
 
 
-def without_curves(latency: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return latency rows without the quantiles and layers that only the report's charts need."""
-    return [
-        {
-            key: {name: figure for name, figure in value.items() if name != "quantiles_ms"}
-            if isinstance(value, dict)
-            else value
-            for key, value in row.items()
-            if key != "layers"
-        }
-        for row in latency
-    ]
+def without_details(value: Any) -> Any:  # noqa: ANN401 - a JSON value is anything
+    """Return a part of a report without what only its page needs."""
+    if isinstance(value, dict):
+        return {key: without_details(inner) for key, inner in value.items() if key not in DETAILS}
+    return [without_details(inner) for inner in value] if isinstance(value, list) else value
 
 
 def fill_readme(name: str, text: str) -> None:

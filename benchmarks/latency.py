@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RESULTS, ROOT, compress, fill_readme, machine, save, shared, table, without_curves
+from common import RESULTS, ROOT, compress, fill_readme, machine, save, shared, table, without_details
 from sized import build_alexnet, build_resnet50
 
 from toolchain.export.sessions import open_session
@@ -81,7 +81,7 @@ def measure(folder: Path, model: str, options: tuple[str, ...], target: float) -
         "target": target,
         "seconds": done.seconds,
         "size": done.report["size"],
-        "latency": without_curves(done.report["latency"])[0],
+        "latency": without_details(done.report["latency"])[0],
         "processor_ms": processor_ms(path, output),
         "weights": {key: value for key, value in done.report["weights"].items() if key != "tensors"},
         "tensors": tensors,

@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-from common import RESULTS, ROOT, compress, fill_readme, machine, save, shared, table, without_curves
+from common import RESULTS, ROOT, compress, fill_readme, machine, save, shared, table, without_details
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from calibration.data import Dataset, LoadedData, Preprocessing, load_data
@@ -56,8 +56,8 @@ def run(row: str, seed: int) -> None:
     command = [*ROWS[row], "--seed", str(seed)]
     done = compress([str(shared(*MODEL)), *command, "--data", str(shared(*DATA)), *PREPROCESSING], output)
     report = done.report
-    kept = {key: report[key] for key in ("size", "quality", "latency", "parity", "environment", "timings", "verdict")}
-    kept |= {"weights": report["weights"], "latency": without_curves(report["latency"])}
+    sections = ("size", "quality", "latency", "parity", "environment", "timings", "verdict", "weights")
+    kept = without_details({key: report[key] for key in sections})
     save(
         f"lenet5/{row}-seed{seed}",
         {"command": " ".join(command), "seconds": done.seconds, **machine(), **kept},
@@ -83,7 +83,7 @@ def peer() -> None:
             "command": "onnxruntime.quantization.quantize_static(QDQ, per_channel=True, 512 images)",
             **machine(),
             "size": size_section(shared(*MODEL), output),
-            "quality": quality_section(shared(*MODEL), output, data.test),
+            "quality": without_details(quality_section(shared(*MODEL), output, data.test)),
         },
     )
 
@@ -100,7 +100,7 @@ def latency() -> None:
     rows = {}
     for file in sorted(FILES.glob("lenet5-*.onnx")):
         measured = measure_latency(shared(*MODEL), file, first, threads=1, seconds=10.0)
-        rows[file.stem.removeprefix("lenet5-")] = without_curves(measured)[0]
+        rows[file.stem.removeprefix("lenet5-")] = without_details(measured)[0]
     save("lenet5/latency", {**machine(), "rows": rows})
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import RESULTS, ROOT, compress, fill_readme, machine, save, shared, table, without_curves
+from common import RESULTS, ROOT, compress, fill_readme, machine, save, shared, table, without_details
 
 from calibration.data import Dataset, Preprocessing, load_data
 from passes.allowance import Allowance
@@ -128,7 +128,7 @@ def latency() -> None:
         graph = load_graph(original(model))
         first = load_data(str(images()[1]), graph, Preprocessing(1 / 255, MEAN, STD)).train.batch(np.arange(1))
         measured = measure_latency(original(model), file, first, threads=1, seconds=10.0)
-        rows[f"{model}-{row}"] = without_curves(measured)[0]
+        rows[f"{model}-{row}"] = without_details(measured)[0]
     save("resnet/latency", {**machine(), "rows": rows})
 
 
