@@ -119,7 +119,7 @@ def test_what_the_command_starts_ends_with_it(device, ignore):
     assert has_ended(int(ended.tail))
 
 
-@pytest.mark.parametrize("name", ["/tmp/elsewhere", "../elsewhere", "a/../../elsewhere"])
+@pytest.mark.parametrize("name", ["/elsewhere", "../elsewhere", "a/../../elsewhere"])
 def test_the_device_takes_no_file_outside_its_folder(device, ignore, name):
     with (
         pytest.raises(HostError, match="not inside the folder"),

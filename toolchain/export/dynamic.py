@@ -10,36 +10,31 @@ from onnx import TensorProto
 from toolchain.export.affine import encode_levels
 from toolchain.export.builder import make_node
 from toolchain.export.draft import Draft, add_scale
-from toolchain.export.objections import common_objection
+from toolchain.export.objections import matrix_objection
 from toolchain.export.weights import weight_levels, weight_scale, weight_zero
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node
+from toolchain.graph.weights import output_axis
 
 
 def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> str:
     """Return why a node cannot run as an integer product of a dynamic range; empty when it can."""
     if node.op not in ("Gemm", "MatMul"):
         return f"there is no dynamic int8 {node.op}"
-    reason = common_objection(graph, node, weight_format)
+    reason = matrix_objection(graph, node, weight_format)
     if reason or weight_format is None or weight_format.grid is None:
         return reason
-    shape, grid = graph.initializers.shape(node.inputs[1]), weight_format.grid
-    if len(shape) != 2:
-        return f"its weight has {len(shape)} dimensions, not 2"
-    if grid.block_size or grid.axis not in (None, _output_axis(node)):
+    grid = weight_format.grid
+    if grid.block_size or grid.axis not in (None, output_axis(node, 1, 2)):
         return "its scales do not run along the output channels alone"
-    if len({_output_axis(user) for user, _ in graph.consumers()[node.inputs[1]]}) > 1:
+    if len({output_axis(user, 1, 2) for user, _ in graph.consumers()[node.inputs[1]]}) > 1:
         return "nodes that share its weight read it in different directions"
     return ""
 
 
-def _output_axis(node: Node) -> int:
-    return 0 if node.attributes.get("transB", 0) else 1
-
-
 def lower_dynamic(draft: Draft, node: Node) -> None:
     """Store the weight as int8 ``[K, N]``, round the input before the product, and scale the integers behind it."""
-    weight, axis = node.inputs[1], _output_axis(node)
+    weight, axis = node.inputs[1], output_axis(node, 1, 2)
     if weight not in draft.stored:
         _store_weight(draft, weight, axis)
     levels, step, zero = (draft.builder.fresh() for _ in range(3))

@@ -11,10 +11,11 @@ from onnx import TensorProto
 from toolchain.export.builder import Builder, make_node
 from toolchain.export.draft import Draft, add_scale
 from toolchain.export.encodings import Content, encode_smallest, lanes
-from toolchain.export.objections import common_objection
+from toolchain.export.objections import matrix_objection
 from toolchain.export.weights import weight_levels, weight_scale
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node
+from toolchain.graph.weights import output_axis
 
 # Larger blocks are faster and need fewer scales; a smaller one is taken where padding K to it would waste a twentieth.
 _BLOCK_SIZES = (128, 64, 32, 16)
@@ -29,22 +30,15 @@ def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> s
     """Return why a node cannot run as MatMulNBits; empty when it can."""
     if node.op not in ("Gemm", "MatMul"):
         return f"there is no MatMulNBits for {node.op}"
-    reason = common_objection(graph, node, weight_format)
+    reason = matrix_objection(graph, node, weight_format)
     if reason or weight_format is None or weight_format.grid is None:
         return reason
-    shape = graph.initializers[node.inputs[1]].shape
-    if len(shape) != 2:
-        return f"its weight has {len(shape)} dimensions, not 2"
     grid = weight_format.grid
-    if grid.axis not in (None, _output_axis(node)):
+    if grid.axis not in (None, output_axis(node, 1, 2)):
         return "its scales do not run along the output channels"
     if grid.block_size and grid.block_size not in OPERATOR_BLOCK_SIZES:
         return f"it has no blocks of {grid.block_size} values, only of {', '.join(map(str, OPERATOR_BLOCK_SIZES))}"
     return ""
-
-
-def _output_axis(node: Node) -> int:
-    return 0 if node.attributes.get("transB", 0) else 1
 
 
 def bits_for(levels: np.ndarray) -> int:
@@ -62,7 +56,7 @@ def lower_nbits(draft: Draft, node: Node) -> None:
     """Replace a MatMul or Gemm by MatMulNBits under the same node and output names."""
     weight = node.inputs[1]
     levels = weight_levels(draft.module, weight)
-    levels = levels if _output_axis(node) == 0 else levels.T  # [N, K]
+    levels = levels if output_axis(node, 1, 2) == 0 else levels.T  # [N, K]
     rows, k = levels.shape
     grid = draft.module.formats[weight].grid
     bits, block = bits_for(levels), grid.block_size if grid is not None and grid.block_size else block_size(k)

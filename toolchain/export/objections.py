@@ -17,6 +17,13 @@ def common_objection(graph: Graph, node: Node, weight_format: TensorFormat | Non
     return operand_objection(graph, node)
 
 
+def matrix_objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> str:
+    """Return why a Gemm or MatMul cannot run with an integer matrix; empty when it can."""
+    reason = common_objection(graph, node, weight_format)
+    dimensions = 2 if reason else len(graph.initializers.shape(node.inputs[1]))
+    return reason or ("" if dimensions == 2 else f"its weight has {dimensions} dimensions, not 2")
+
+
 def operand_objection(graph: Graph, node: Node) -> str:
     """Return why a Conv, Gemm or MatMul is not just input times constant weight plus constant bias; empty if it is."""
     if node.inputs[0] in graph.initializers or node.inputs[1] not in graph.initializers:
