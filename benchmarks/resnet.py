@@ -3,7 +3,7 @@
     python benchmarks/resnet.py baseline resnet20 --epochs 6       # the original, trained on with the same objective
     python benchmarks/resnet.py run resnet20 10x --epochs 6        # one row; rows: see ROWS
     python benchmarks/resnet.py latency                            # every file made so far against its original
-    python benchmarks/resnet.py table                              # results/resnet.md, the README's table
+    python benchmarks/resnet.py table                              # results/resnet.md, and the fronts as drawings
 
 Images are the JPEG-compressed CIFAR-10, on which the original has 87.67 % (ResNet-20) and 88.06 % (ResNet-32); longer
 training raises that, so points are counted from the baseline. Accuracy is on the 10,000 test images, which neither
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import RESULTS, ROOT, compress, fill_readme, machine, save, shared, table, without_details
+from drawing import write_front
 
 from calibration.data import Dataset, Preprocessing, load_data
 from passes.allowance import Allowance
@@ -29,6 +30,7 @@ from toolchain import save as save_model
 from toolchain.augmentation import parse_augment
 from toolchain.graph import load_graph
 from toolchain.measure import measure_latency, quality_section
+from toolchain.measure.charts.runs import Point
 from toolchain.module import OnnxModule
 from toolchain.plan import TrainOptions
 from toolchain.progress import NullProgress
@@ -48,6 +50,7 @@ ROWS = {
     "int8": ["--quant", "8bit"],
     "groups2x-int8": ["--prune", "2x", "--structure", "groups", "--quant", "8bit"],
 }
+ONLY_SMALLER = ("5x", "10x", "20x")  # zeros that no kernel skips: not on the front of speed
 FILES = ROOT / "build" / "benchmarks"
 
 
@@ -133,7 +136,7 @@ def latency() -> None:
 
 
 def write_table() -> None:
-    """Write ``results/resnet.md`` and the README's table."""
+    """Write ``results/resnet.md``, the table in ``docs`` and a front of accuracy against latency per model."""
     times = json.loads((RESULTS / "resnet" / "latency.json").read_text())["rows"]
     results = {file.stem: json.loads(file.read_text()) for file in sorted((RESULTS / "resnet").glob("*-*.json"))}
     rows = []
@@ -144,6 +147,8 @@ def write_table() -> None:
         rows.append([model, "original", "", "1x", f"{100 * base['original']:.2f} %", "", "1x"])
         names = [f"{model}-{row}" for row in ("baseline", *ROWS) if f"{model}-{row}" in results]
         rows += [_row(name, results[name], base["compressed"], times) for name in names]
+        fast = [name for name in names if name.partition("-")[2] not in ONLY_SMALLER]
+        write_front(f"resnet/{model}-front", model, [_point(name, results[name], times) for name in fast])
     header = ["model", "command", "epochs", "smaller", "accuracy", "points from the baseline", "speedup (95 %)"]
     text = table(header, rows)
     (RESULTS / "resnet.md").write_text(text)
@@ -164,6 +169,12 @@ def _row(name: str, result: dict, base: float, times: dict) -> list[str]:
         f"{100 * (accuracy - base):+.2f}",
         f"{times[name]['speedup']:.2f}x ({low:.2f} to {high:.2f})",
     ]
+
+
+def _point(name: str, result: dict, times: dict) -> Point:
+    row = name.partition("-")[2]
+    label = "dense" if row == "baseline" else row
+    return Point(label, label, times[name]["compressed"]["p50_ms"], result["quality"]["compressed"])
 
 
 def main() -> None:
