@@ -24,6 +24,7 @@ from drawing import write_front
 from calibration.data import Dataset, Preprocessing, load_data
 from passes.allowance import Allowance
 from passes.finetune import FinetuneStage
+from passes.rate import find_learning_rate
 from passes.trainer import Trainer
 from passes.training import train
 from toolchain import save as save_model
@@ -93,7 +94,7 @@ def run(model: str, row: str, epochs: int) -> None:
             "epochs": epochs,
             "seconds": done.seconds,
             **machine(),
-            **kept,
+            **without_details(kept),
             "weights": weights,
         },
     )
@@ -104,12 +105,22 @@ def baseline(model: str, epochs: int) -> None:
     FILES.mkdir(parents=True, exist_ok=True)
     trainer, test = prepare(model)
     started = time.monotonic()
+    trainer.learning_rate = find_learning_rate(trainer, Allowance()) or trainer.learning_rate
     train(trainer, FinetuneStage("baseline", trainer.module), Allowance(steps=epochs * trainer.steps_per_epoch))
     seconds = time.monotonic() - started
     output = FILES / f"{model}-baseline.onnx"
     save_model(trainer.module, output)
     quality = quality_section(original(model), output, test)
-    save(f"resnet/{model}-baseline", {"epochs": epochs, "seconds": seconds, **machine(), "quality": quality})
+    save(
+        f"resnet/{model}-baseline",
+        {
+            "epochs": epochs,
+            "learning_rate": trainer.learning_rate,
+            "seconds": seconds,
+            **machine(),
+            "quality": without_details(quality),
+        },
+    )
 
 
 def prepare(model: str) -> tuple[Trainer, Dataset]:
