@@ -39,7 +39,7 @@ from toolchain.export import Wish, choose_kernels, write_model
 from toolchain.graph import find_weights, load_graph
 from toolchain.module import OnnxModule
 from toolchain.progress import NullProgress
-from toolchain.recipe import Request, read_request
+from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 
 GRAPHS: dict[str, tuple[Callable[[Path], None], int]] = {

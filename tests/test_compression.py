@@ -19,7 +19,7 @@ from toolchain.graph.layout import Layout
 from toolchain.measure.structure import find_structure
 from toolchain.module import OnnxModule
 from toolchain.progress import NullProgress
-from toolchain.recipe import Request, read_request
+from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 from toolchain.run import Run
 

@@ -7,7 +7,7 @@ from passes.allowance import Allowance
 from toolchain.deadline import Deadline, PhaseLength, deadline_for, shortage
 from toolchain.graph import load_graph
 from toolchain.plan import Plan, TrainOptions
-from toolchain.recipe import Request, read_request
+from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 
 LINEAR = """

@@ -4,7 +4,7 @@ from channel_cases import model_of
 
 from toolchain.errors import RecipeError
 from toolchain.prunable import example_of, find_prunable
-from toolchain.recipe import Request, read_request
+from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 
 IMAGE = "float[N,4,6,6] x"

@@ -15,7 +15,7 @@ from toolchain.errors import RecipeError
 from toolchain.graph import load_graph
 from toolchain.plan import PruneGroup
 from toolchain.pruning import largest_ratio
-from toolchain.recipe import Request, read_request
+from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 from toolchain.structures import parse_structure
 

@@ -14,7 +14,7 @@ from toolchain.export import KernelChoice
 from toolchain.graph import load_graph
 from toolchain.module import OnnxModule
 from toolchain.progress import NullProgress
-from toolchain.recipe import Request, read_request
+from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 from toolchain.run import Run
 

@@ -38,7 +38,7 @@ from toolchain.module import OnnxModule
 from toolchain.outputs import check_output, default_checkpoint, default_output, default_report
 from toolchain.plan import Allocate, Device, EncodingName, Objective, Plan, Precision, TargetName
 from toolchain.progress import NullProgress, Progress
-from toolchain.recipe import Request, read_request
+from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 from toolchain.resume import can_resume, identify
 from toolchain.run import Compression, Run

@@ -3,7 +3,7 @@ import onnxruntime as ort
 import pytest
 
 from toolchain.hints.alternatives import alternatives
-from toolchain.recipe import Request, read_request
+from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 
 

@@ -7,7 +7,7 @@ from toolchain.errors import RecipeError
 from toolchain.hints import alternatives, trials, try_alternatives
 from toolchain.measure.verdict import is_faster
 from toolchain.pipeline import compress
-from toolchain.recipe import Request, read_request
+from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 
 CPU = "CPUExecutionProvider"

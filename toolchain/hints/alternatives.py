@@ -20,7 +20,7 @@ from toolchain.graph import Graph
 from toolchain.module import OnnxModule
 from toolchain.plan import ExportOptions, Plan
 from toolchain.progress import NullProgress
-from toolchain.recipe import Request, read_request
+from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 from toolchain.run import Run
 from toolchain.trainable import usable_weights
