@@ -59,6 +59,19 @@ def test_links_lead_to_the_pages_that_are_there(runs, tmp_path):
     assert links == ["../runs/sub%20folder/small/report.html", "../runs/big/report.html"]
 
 
+def test_each_of_several_devices_has_a_chart_that_names_it(report, tmp_path):
+    run = changed(report)
+    first = run["latency"][0]
+    run["latency"] = [first | {"host": "this machine"}, first | {"host": "board"}]
+    write_run(tmp_path / "a", run)
+
+    titles = re.findall(
+        r"<title[^>]*>([^<]* against latency[^<]*)", render_comparison(find_runs(tmp_path)[0], tmp_path, "")
+    )
+
+    assert [re.search("this machine|board", title)[0] for title in titles] == ["this machine", "board"]
+
+
 def test_models_are_kept_apart(report, runs):
     write_run(runs / "other", changed(report, 10, 0.5, sha256="b" * 64))
 

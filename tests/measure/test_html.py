@@ -163,6 +163,12 @@ def test_sections_that_hold_nothing_are_left_out(report):
     checked(page)
 
 
+def test_phases_without_a_step_are_no_training(report):
+    report["convergence"] = []
+    report["phases"] = [{"phase": "prune", "steps": 0, "epochs": 0.0, "planned_epochs": 0.0}]
+    assert 'id="training"' not in render_html(report)
+
+
 def test_the_page_adapts_to_phone_print_and_dark(report):
     page = render_html(report)
 

@@ -161,12 +161,13 @@ def _charts(comparison: Comparison, key: str) -> tuple[list[Chart], dict[str, se
     for place, device in enumerate(comparison.devices):
         timed = [(number, run, score, run.latency(device)) for number, run, score in scored]
         where = f"On {device_text(device)}."
+        on = f", {device_text(device)}" if len(comparison.devices) > 1 else ""
         sets.append(
             (
                 "latency" if len(comparison.devices) == 1 else f"latency {place + 1}",
                 Axes(
                     f"{key}-latency-{place}",
-                    f"{name} against latency",
+                    f"{name} against latency{on}",
                     "milliseconds",
                     units.milliseconds,
                     where,

@@ -50,6 +50,7 @@ def render_html(report: Mapping[str, Any]) -> str:
             places=places(report["latency"]),
             trials=trial_rows(report.get("trials", ())),
             training=training_charts(report["convergence"]),
+            trained=[phase for phase in report["phases"] if phase["steps"]],
             phases=list(dict.fromkeys(entry["phase"] for entry in report["convergence"])),
         )
     )
