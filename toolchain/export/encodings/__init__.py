@@ -8,7 +8,7 @@ from onnx import TensorProto
 
 from toolchain.errors import ExportError
 from toolchain.export.builder import Builder
-from toolchain.export.encodings import codes, dense, half, lanes, pool, positions, sparse, trimmed
+from toolchain.export.encodings import codes, dense, half, lanes, pool, positions, sparse, trimmed, units
 from toolchain.export.encodings.content import Content
 
 __all__ = ["ENCODINGS", "POOL_OPSET", "Content", "Encoding", "encode_pending", "encode_smallest", "lanes"]
@@ -38,10 +38,15 @@ def _encode_trimmed(builder: Builder, content: Content, output: str) -> bool:
     return trimmed.encode(builder, content, output, partial(encode_smallest, opset=trimmed.OPSET))
 
 
+def _encode_units(builder: Builder, content: Content, output: str) -> bool:
+    return units.encode(builder, content, output, partial(encode_smallest, opset=units.OPSET))
+
+
 # Smallest first in the usual case; of equal sizes the earlier wins.
 ENCODINGS = (
     Encoding("packed", positions.encode, opset=11),
     Encoding("packed", _encode_trimmed, opset=trimmed.OPSET),
+    Encoding("packed", _encode_units, opset=units.OPSET),
     Encoding("packed", codes.encode, opset=11, least_bits=1),
     Encoding("sparse_initializer", sparse.encode, opset=7),
     Encoding("dense", half.encode, opset=0, least_bits=16),

@@ -3,8 +3,8 @@
 from onnx import numpy_helper
 
 from toolchain.export.builder import Builder
-from toolchain.export.encodings import levels
 from toolchain.export.encodings.content import Content
+from toolchain.export.encodings.levels import Codes, find_levels
 
 
 def encode(builder: Builder, content: Content, output: str) -> bool:
@@ -12,15 +12,16 @@ def encode(builder: Builder, content: Content, output: str) -> bool:
     if content.array.dtype.itemsize != 1 or not content.array.size:
         return False
     flat = content.array.reshape(-1)
-    found = levels.find_levels(flat)
+    found = find_levels(flat)
     shape = builder.ints(content.array.shape)
     if found.size == 1:
         builder.node("ConstantOfShape", [shape], {"value": numpy_helper.from_array(found)}, output)
         return True
-    if found.size > 128:
+    codes = Codes.of(flat)
+    if codes.width >= 8:
         return False
-    value = levels.store(builder, flat)
-    if levels.padded_size(flat) != flat.size:
+    value = codes.store(builder)
+    if codes.decoded_size != flat.size:
         value = builder.node("Slice", [value, builder.ints([0]), builder.ints([flat.size])])
     builder.node("Reshape", [value, shape], output=output)
     return True

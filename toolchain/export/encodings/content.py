@@ -1,8 +1,11 @@
 """What an encoding stores."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+from toolchain.export.builder import Builder
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,3 +31,7 @@ class Content:
         """Return where an array of these values is not the background; -0.0 is not, its sign is to come back."""
         found: np.ndarray = array != self.background
         return found | np.signbit(array) if array.dtype == np.float32 else found
+
+
+# Adds a content under a name, by whatever encoding takes the fewest bytes, which it returns.
+Inner = Callable[[Builder, Content, str], str]

@@ -54,9 +54,9 @@ def encode(builder: Builder, codes: np.ndarray, background: int, shape: tuple[in
 def _added(builder: Builder, kept: np.ndarray, background: int, counts: np.ndarray) -> str:
     """Add nodes that make what every kept code adds, behind a 0: uint8, ``counts`` of them in each lane."""
     found = levels.find_levels(kept)
-    width = max(1, (found.size - 1).bit_length())
+    width = max(1, levels.code_width(found.size))
     codes = bits.decode(builder, bits.encode(levels.find_codes(kept, found), width), width)
-    padding = levels.padded_size(kept) - kept.size
+    padding = levels.decoded_size(kept.size, width) - kept.size
     sizes = [*counts.tolist(), *([padding] if padding else [])]
     parts = [builder.fresh() for _ in sizes]
     builder.nodes.append(make_node("Split", [codes, builder.ints(sizes)], parts))

@@ -57,13 +57,13 @@ class Pooled:
 
     @cached_property
     def levels(self) -> frozenset[int]:
-        """The levels of the kept values; empty where those are stored as they are."""
+        """The levels of the kept values, a single one without bits; empty where those are stored as they are."""
         return frozenset(levels.find_levels(self.kept).tolist()) if self.kept.itemsize == 1 else frozenset()
 
     @property
     def width(self) -> int:
         """Bits per kept value."""
-        return _width(len(self.levels)) if self.levels else 8 * self.kept.itemsize
+        return levels.code_width(len(self.levels)) if self.levels else 8 * self.kept.itemsize
 
     @property
     def bytes(self) -> int:
@@ -114,10 +114,6 @@ def _sparse(content: Content, turned: bool) -> Pooled | None:
     return Pooled(content, turned, index, flat[index], (flat.size, *sizes[1:]))
 
 
-def _width(count: int) -> int:
-    return max(1, (count - 1).bit_length())
-
-
 def divide(pooled: Mapping[str, Pooled]) -> list[dict[str, Pooled]]:
     """Return what is decoded together: tensors of one kind, not too many, and of levels that fit together."""
     found: list[dict[str, Pooled]] = []
@@ -140,8 +136,8 @@ def _extra_bytes(group: Mapping[str, Pooled], item: Pooled) -> float:
     if not item.levels:
         return 0
     before = frozenset().union(*(member.levels for member in members))
-    width, kept = _width(len(before)), sum(member.kept.size for member in members)
-    joined = _width(len(before | item.levels))
+    width, kept = levels.code_width(len(before)), sum(member.kept.size for member in members)
+    joined = levels.code_width(len(before | item.levels))
     return ((joined - width) * kept + (joined - item.width) * item.kept.size) / 8
 
 
@@ -212,26 +208,30 @@ def _encode_sparse(
         for parameter, (_, low) in zip(groups, gaps, strict=True)
         if parameter
     ]
-    stream, *others = _unpack(builder, [*fields, *_codes(kept)], opset)
+    codes = _codes(kept)
+    stream, *others = _unpack(builder, [*fields, *codes], opset)
     lows = iter(others)
     step = builder.cast(stream, TensorProto.INT32)
-    number = positions.number_kept(builder, step)
-    steps = _split(builder, step, counts, opset)
+    is_single = not codes and kept.itemsize == 1  # a single level: the steps are its places in the table
+    index = step if is_single else positions.number_kept(builder, step)
     numbers = (
-        [number]
-        if len(groups) == 1
+        [index]
+        if len(groups) == 1 and not is_single
         else [
             positions.number_kept(builder, part) if parameter else ""
-            for parameter, part in zip(groups, steps, strict=True)
+            for parameter, part in zip(groups, _split(builder, step, counts, opset), strict=True)
         ]
     )
     low_parts = [
         bits.join_planes(builder, next(lows), low.size, parameter) if parameter else ""
         for parameter, (_, low) in zip(groups, gaps, strict=True)
     ]
-    kept_values = _values(builder, kept, *lows)
-    table = builder.node("Concat", [builder.constant(content.fill), kept_values], {"axis": 0})
-    values = _split(builder, builder.node("Gather", [table, number]), counts, opset)
+    table = (
+        builder.constant(np.concatenate([content.fill, kept[:1]]))
+        if is_single
+        else builder.node("Concat", [builder.constant(content.fill), _values(builder, kept, *lows)], {"axis": 0})
+    )
+    values = _split(builder, builder.node("Gather", [table, index]), counts, opset)
     flats = [
         positions.scatter(builder, content, size, decoded) if decoded[2] else decoded[0]
         for size, decoded in zip(sizes, zip(values, numbers, low_parts, strict=True), strict=True)
@@ -248,11 +248,11 @@ def _joined_index(tensors: Sequence[Pooled]) -> np.ndarray:
 
 
 def _codes(kept: np.ndarray) -> list[np.ndarray]:
-    """Return the bits of the codes of the kept values, or nothing where those are floats."""
-    if kept.itemsize > 1:
+    """Return the bits of the codes of the kept values, or nothing where those are floats or all the same."""
+    found = levels.find_levels(kept) if kept.itemsize == 1 else kept[:1]
+    if found.size == 1:
         return []
-    found = levels.find_levels(kept)
-    return [bits.split_planes(levels.find_codes(kept, found), _width(found.size)).reshape(-1)]
+    return [bits.split_planes(levels.find_codes(kept, found), levels.code_width(found.size)).reshape(-1)]
 
 
 def _values(builder: Builder, kept: np.ndarray, codes: str = "") -> str:
@@ -261,7 +261,7 @@ def _values(builder: Builder, kept: np.ndarray, codes: str = "") -> str:
         return builder.tensor(kept)
     found = levels.find_levels(kept)
     return builder.node(
-        "Gather", [builder.constant(found), bits.join_planes(builder, codes, kept.size, _width(found.size))]
+        "Gather", [builder.constant(found), bits.join_planes(builder, codes, kept.size, levels.code_width(found.size))]
     )
 
 

@@ -119,21 +119,24 @@ def _flat(builder: Builder, content: Content, kept: np.ndarray, index: np.ndarra
     step = bits.decode(builder, bits.encode(stream, 1), 1)
     if stream.size % 8:
         step = builder.node("Slice", [step, builder.ints([0]), builder.ints([stream.size])])
-    number = number_kept(builder, step)
-    values = builder.node("Gather", [_table(builder, content, kept), number])
+    number = "" if parameter == 0 and _is_single(kept) else number_kept(builder, step)
+    values = builder.node("Gather", [_table(builder, content, kept), step if _is_single(kept) else number])
     if parameter == 0:
         return values
     low_parts = bits.decode(builder, bits.encode(low, parameter), parameter)
     return scatter(builder, content, size, (values, number, low_parts))
 
 
+def _is_single(kept: np.ndarray) -> bool:
+    """Return whether all kept values are the same, so that they need no codes."""
+    return kept.itemsize == 1 and bool((kept == kept[0]).all())
+
+
 def _table(builder: Builder, content: Content, kept: np.ndarray) -> str:
-    """Add the kept values in order, behind the background at index 0."""
-    if kept.dtype == np.float32:
-        return builder.tensor(np.concatenate([content.fill, kept]))
-    found = levels.find_levels(kept)
-    spare = found.size & (found.size - 1) or found.size == 1  # the codes have room for the background
-    if spare or found.size > 128:
-        return levels.store(builder, np.concatenate([content.fill, kept]))
-    background = builder.constant(content.fill)
-    return builder.node("Concat", [background, levels.store(builder, kept)], {"axis": 0})
+    """Add the kept values in order, behind the background at index 0; a single level once."""
+    if kept.dtype == np.float32 or _is_single(kept):
+        return builder.tensor(np.concatenate([content.fill, kept[:1] if _is_single(kept) else kept]))
+    codes = levels.Codes.of(kept)
+    if codes.width >= 8 or codes.levels.size < 2**codes.width:  # the codes have room for the background
+        return levels.Codes.of(np.concatenate([content.fill, kept])).store(builder)
+    return builder.node("Concat", [builder.constant(content.fill), codes.store(builder)], {"axis": 0})

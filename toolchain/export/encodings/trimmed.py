@@ -5,14 +5,12 @@ outputs and inputs of a matrix. A bit says of each row and column whether it is 
 from the smaller tensor and one row, or column, of background.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from onnx import numpy_helper
 
 from toolchain.export.builder import Builder
 from toolchain.export.encodings import bits
-from toolchain.export.encodings.content import Content
+from toolchain.export.encodings.content import Content, Inner
 
 OPSET = 11  # the first with CumSum
 
@@ -20,7 +18,7 @@ OPSET = 11  # the first with CumSum
 _LEAST_MISSING = 1 / 32
 
 
-def encode(builder: Builder, content: Content, output: str, inner: Callable[[Builder, Content, str], str]) -> bool:
+def encode(builder: Builder, content: Content, output: str, inner: Inner) -> bool:
     """Store what is left by ``inner``, which adds a content under a name, and the bits."""
     array = content.array
     if array.ndim < 2 or not array.size:
