@@ -11,6 +11,7 @@ from passes.admm import Admm, Projector, Residuals
 from passes.base import Constraint, Formats, Tensors
 from passes.reweighting import Reweighting
 from passes.schedule import Schedule
+from passes.snapping import Snapped
 from passes.snapshot import Snapshot
 from passes.training import LogEntry, Stage
 from toolchain.checkpoint import State
@@ -41,6 +42,7 @@ class AdmmStage(Stage):
     admm: Admm = field(init=False)
     residuals: Residuals = field(default_factory=lambda: Residuals(0.0, 0.0))
     pull: float = field(init=False)
+    snapped: Snapped | None = None
     before: float = 0.0
     optimizer: torch.optim.Adam | None = None
 
@@ -80,8 +82,12 @@ class AdmmStage(Stage):
         before, self.before = self.before, done
         if self.schedule.stage(done) > self.schedule.stage(before):
             self._freeze(before)
+        if 1 > self.schedule.snapped(done) > self.schedule.snapped(before):
+            self._snap(done)
         rho = self.schedule.pull(done, self.pull)
         self.admm.pull(self.weights, rho)
+        if self.snapped is not None:
+            self.snapped.hold(self.weights, self.admm.z)
         if self.schedule.is_update(step, before, done):
             self.residuals = self.admm.update(
                 self.weights, lambda values: self._projector(values, done), rho, self.schedule.damping
@@ -98,10 +104,16 @@ class AdmmStage(Stage):
     def _frozen(self) -> dict[nn.Parameter, Tensor]:
         every = self.module.weights()
         masks = {name: earlier.mask for name, earlier in self.module.formats.items() if name in every}
-        return {every[name]: mask for name, mask in masks.items() if mask is not None}
+        frozen = {every[name]: mask for name, mask in masks.items() if mask is not None}
+        if self.snapped is not None:
+            free = {self.weights[name]: ~fixed for name, fixed in self.snapped.fixed.items()}
+            frozen |= {weight: free[weight] & frozen[weight] if weight in frozen else free[weight] for weight in free}
+        return frozen
 
     def _fit(self, values: Tensors, done: float) -> dict[str, TensorFormat]:
         """Return the formats of the set at progress ``done`` that lose least of these values, or of their worth."""
+        if self.snapped is not None:
+            return dict(self.snapped.formats)
         if self.schedule.reweighted:
             return Reweighting.of(self.admm.z).fit(values, self._constraint(done), self._fixed())
         return self._constraint(done).fit(values, self._fixed(), self._curvature())
@@ -124,12 +136,22 @@ class AdmmStage(Stage):
         self.frozen = self._frozen()
         self.admm = Admm.start(self.weights, lambda name, value: chosen[name].project(value))
 
+    @torch.no_grad()
+    def _snap(self, done: float) -> None:
+        """Fix more weights to their levels, and start ADMM again for the others."""
+        before = self.snapped or Snapped.start(self.weights, self._fit(self._shifted(), done))
+        self.snapped = before.snap(self.weights, self.schedule.snapped(done))
+        self.frozen = self._frozen()
+        for weight in self.weights.values():
+            self._forget(weight, self.frozen[weight])
+        self.admm = Admm.start(self.weights, lambda name, value: before.formats[name].project(value))
+
     def _shifted(self) -> dict[str, Tensor]:
         """Return ``W + U``: its support is the one that ADMM has settled on."""
         return {name: weight + self.admm.u[name] for name, weight in self.weights.items()}
 
     def _forget(self, weight: nn.Parameter, mask: Tensor | None) -> None:
-        """Take the momentum from pruned weights, which would move them from zero."""
+        """Take the momentum from weights that stay where they are, which it would move."""
         if self.optimizer is not None and weight in self.optimizer.state and mask is not None:
             self.optimizer.state[weight]["exp_avg"].mul_(mask)
 
@@ -172,11 +194,15 @@ class AdmmStage(Stage):
         """Return the split variables, and what the next step goes by."""
         residuals = {"primal": self.residuals.primal, "dual": self.residuals.dual}
         pulls = {"pull": self.pull, "before": self.before}
-        return {"admm": self.admm.state(), "kept": self.kept, "residuals": residuals, **pulls}
+        snapped = None if self.snapped is None else self.snapped.state()
+        return {"admm": self.admm.state(), "kept": self.kept, "residuals": residuals, "snapped": snapped, **pulls}
 
     def restore(self, state: State, optimizer: torch.optim.Adam) -> None:
         """Go on from a state."""
         self.admm = Admm.from_state(state["admm"], self.module.device)
         self.kept, self.residuals = state["kept"], Residuals(**state["residuals"])
         self.pull, self.before = state["pull"], state["before"]
+        if state["snapped"] is not None:
+            self.snapped = Snapped.from_state(state["snapped"], self.module.device)
+            self.frozen = self._frozen()
         self.optimizer = optimizer

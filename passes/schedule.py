@@ -9,6 +9,7 @@ Path = Literal["fixed", "stages", "gradual"]
 
 GROWTH = 1.3  # of the penalty per update: arXiv 1903.09769, section 3
 START_OF_BALANCED = 0.1  # of the strongest pull, where residuals then say how to go on
+SNAP_FROM = 0.5  # of a phase, from which weights are fixed to their levels: first ADMM brings them near
 LEAST_RATE = 0.02  # of the peak, at which a cycle of the learning rate ends
 
 
@@ -34,6 +35,8 @@ class Schedule:
         reweighted: whether the projection shrinks what it keeps, small weights more than large ones (``reweighting``).
         sharpness: radius of the sharpness-aware gradient (Foret et al. 2021), taken at the weights moved so far uphill;
             0 is the plain gradient. It doubles the cost of a step.
+        snaps: moments in the second half of the phase at which more weights are fixed to their levels, those nearest to
+            one first (``snapping``); 0 fixes none before the end.
     """
 
     rho: float = 0.05
@@ -47,6 +50,7 @@ class Schedule:
     damping: float = 1.0
     reweighted: bool = False
     sharpness: float = 0.0
+    snaps: int = 0
 
     def pull(self, done: float, present: float) -> float:
         """Return the pull at progress ``done``; ``present`` is that of a balanced one."""
@@ -88,6 +92,13 @@ class Schedule:
         if self.path == "stages":
             return (self.stage(done) + 1) / self.stages
         return min(1.0, done / self.settled) if self.path == "gradual" else 1.0
+
+    def snapped(self, done: float) -> float:
+        """Return which part of the weights is fixed to its levels at progress ``done``: equal parts more, all at 1."""
+        if not self.snaps or done < SNAP_FROM:
+            return 0.0
+        moment = 1 + math.floor((done - SNAP_FROM) / (1 - SNAP_FROM) * self.snaps)
+        return min(moment, self.snaps + 1) / (self.snaps + 1)
 
     def learning_rate(self, done: float) -> float | None:
         """Return the learning rate as a share of its peak where it restarts at each update; None where it does not."""

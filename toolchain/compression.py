@@ -196,15 +196,15 @@ def _schedule(wish: PruneSchedule) -> Schedule:
 
 
 def _quantize_pass(plan: Plan, run: Run) -> Quantize:
-    targets = plan.quantize.targets if plan.quantize is not None else ()
+    targets, wish = plan.quantize.targets if plan.quantize is not None else (), plan.quant_schedule
     specs = {
         name: QuantSpec("uniform", run.done.bits[name]) if name in run.done.bits else spec for name, spec in targets
     }
     return Quantize(
         targets=_level_targets(run.trainer.module, specs),
-        schedule=Schedule(plan.quant_schedule.rho, update_every=plan.quant_schedule.update_every, path="fixed"),
-        method=plan.quant_schedule.rounding,
-        samples=plan.quant_schedule.samples,
+        schedule=Schedule(wish.rho, update_every=wish.update_every, path="fixed", snaps=wish.snaps),
+        method=wish.rounding,
+        samples=wish.samples,
         tell=run.done.notes.append,
     )
 

@@ -170,6 +170,8 @@ class QuantSchedule:
         rho: part of the way to the projection, 0..1, that each optimizer step moves the weights at the end of the ramp.
         admm_share: part of the training time spent in ADMM; the rest is straight-through fine-tuning on the grid.
         time_share: part of the whole training time that quantization gets when the model is pruned as well.
+        snaps: moments in the second half of ADMM at which more weights are fixed to their levels, those nearest to one
+            first, while the others train on; 0 fixes none before the end.
         scales: how the scales follow the weights while these train on the grid: refitted to them by least squares, or
             learned by their own gradients.
         rounding: how weights are rounded without training; all but ``"nearest"`` look at what layers answer to data.
@@ -180,6 +182,7 @@ class QuantSchedule:
     rho: float = _between(5e-2, low=0.0, high=1.0)
     admm_share: float = _between(0.5, low=0.0, high=1.0)
     time_share: float = _between(0.4, low=0.0, high=1.0)
+    snaps: int = _between(0, low=0, high=100)
     scales: Literal["refit", "learned"] = "refit"
     rounding: Literal["admm", "descent", "gptq", "nearest"] = "admm"
     samples: int = _between(1024, low=1)

@@ -70,6 +70,63 @@ def test_a_stage_that_ends_prunes_for_good(trainer):
     assert stage.kept == 20
 
 
+def quantizing(module):
+    levels = Levels({name: LevelTarget((-2, -1, 1, 2), 0) for name in ("w1", "w2")})
+    return AdmmStage(
+        "quantize", module, ("w1", "w2"), lambda _: levels, Schedule(update_every=2, path="fixed", snaps=3)
+    )
+
+
+def steps_of(stage, optimizer, first, last):
+    """Take some of 20 steps, and yield after each."""
+    for step in range(first, last):
+        optimizer.zero_grad()
+        sum(weight.square().sum() for weight in stage.module.parameters()).backward()
+        stage.after_backward()
+        optimizer.step()
+        stage.after_step(step, step / 20, optimizer)
+        yield step
+
+
+def test_weights_that_are_fixed_to_their_levels_no_longer_move(trainer):
+    trainer.module.formats["w1"] = TensorFormat(trainer.module.tensor("w1").detach().abs() > 0.3)
+    with torch.no_grad():
+        trainer.module.tensor("w1").mul_(trainer.module.formats["w1"].mask)
+    stage = quantizing(trainer.module)
+    optimizer = torch.optim.Adam(stage.parameters(), 0.02)
+    held, shares = {}, []
+    for _ in steps_of(stage, optimizer, 0, 20):
+        if stage.snapped is None:
+            continue
+        for name, fixed in stage.snapped.fixed.items():
+            weight, found = trainer.module.tensor(name).detach(), stage.snapped.formats[name]
+            assert torch.equal(weight[fixed], found.project(weight)[fixed])
+            was, values = held.get(name, (torch.zeros_like(fixed), weight))
+            assert torch.equal(weight[was], values[was])
+            assert not torch.equal(weight[~fixed], found.project(weight)[~fixed])
+            held[name] = fixed, weight.clone()
+        shares.append(int(stage.snapped.fixed["w2"].sum()))
+    assert sorted(set(shares)) == [12, 24, 36]  # of 48
+    with stage.feasible(1.0) as keep:
+        assert keep
+        for name, (fixed, values) in held.items():
+            assert torch.equal(trainer.module.tensor(name)[fixed], values[fixed])
+            assert trainer.module.formats[name].grid is stage.snapped.formats[name].grid
+
+
+def test_a_stage_goes_on_with_what_was_fixed(make_trainer):
+    whole, parted = make_trainer().module, make_trainer().module
+    stage = quantizing(whole)
+    list(steps_of(stage, torch.optim.Adam(stage.parameters(), 0.02), 0, 20))
+    first = quantizing(parted)
+    optimizer = torch.optim.Adam(first.parameters(), 0.02)
+    list(steps_of(first, optimizer, 0, 13))
+    again = quantizing(parted)
+    again.restore(first.state(), optimizer)
+    list(steps_of(again, optimizer, 13, 20))
+    assert all(torch.equal(whole.tensor(name), parted.tensor(name)) for name in ("w1", "w2", "b1"))
+
+
 def test_the_learning_rate_is_the_schedules_or_one_cycle(trainer):
     stage = stage_for(trainer.module)
     assert stage.learning_rate(0.1) == pytest.approx(1.0)

@@ -53,3 +53,10 @@ def test_stages_are_equal_parts():
     schedule = Schedule(path="stages", stages=2)
     assert [schedule.stage(done) for done in (0.0, 0.49, 0.5, 1.0)] == [0, 0, 1, 1]
     assert [schedule.tightening(done) for done in (0.0, 0.5)] == [0.5, 1.0]
+
+
+def test_weights_are_fixed_in_equal_parts_of_the_second_half():
+    schedule = Schedule(snaps=3)
+    shares = [schedule.snapped(done) for done in (0.0, 0.49, 0.5, 0.66, 0.67, 0.84, 0.99, 1.0)]
+    assert shares == [0.0, 0.0, 0.25, 0.25, 0.5, 0.75, 0.75, 1.0]
+    assert [Schedule().snapped(done) for done in (0.0, 0.5, 1.0)] == [0.0] * 3
