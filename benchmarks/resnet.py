@@ -85,7 +85,7 @@ def run(model: str, row: str, epochs: int) -> None:
     FILES.mkdir(parents=True, exist_ok=True)
     output = FILES / f"{model}-{row}.onnx"
     done = compress([*options(model, epochs), *ROWS[row]], output)
-    kept = {key: done.report[key] for key in ("size", "quality", "timings", "environment")}
+    kept = {key: done.report[key] for key in ("size", "quality", "parity", "timings", "environment")}
     weights = {key: done.report["weights"][key] for key in ("total", "nonzero", "ratio")}
     save(
         f"resnet/{model}-{row}",

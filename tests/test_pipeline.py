@@ -94,6 +94,7 @@ def test_prune_and_quant_write_a_smaller_file_with_exactly_the_asked_weights(mod
     assert report["quality"]["metric"] == "top-1 accuracy"
     assert report["quality"]["samples"] == 60
     assert report["parity"]["max_abs_error"] <= report["parity"]["tolerance"]
+    assert [output["samples"] for output in report["parity"]["outputs"]] == [60]
     assert hashlib.sha256(model.read_bytes()).hexdigest() == before == report["model"]["sha256"]
     assert json.loads((tmp_path / "small-report" / "report.json").read_text()) == report
     assert "<svg" in result.report_path.read_text()

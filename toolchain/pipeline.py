@@ -5,7 +5,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for, shortage
 from toolchain.description import describe_plan
 from toolchain.errors import RecipeError, TrainingError
-from toolchain.export import Parity, WrittenModel, check_folded, shorten, verify, write_model
+from toolchain.export import Parity, WrittenModel, check_export, shorten, write_model
 from toolchain.gates.judge import Outcome, judge
 from toolchain.gates.limits import Gates
 from toolchain.graph import Graph, save_proto
@@ -54,8 +53,6 @@ LOAD_WEIGHT, EXPORT_WEIGHT, MEASURE_WEIGHT = 0.02, 0.03, 0.06
 
 RESERVE = 0.12  # part of a time budget kept for choosing kernels, export and measuring
 LONGEST_RESERVE = 90.0
-PARITY_BATCHES = 4
-PARITY_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -296,10 +293,7 @@ def _export(
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / target.name
         save_proto(written.proto, draft)
-        check_folded(draft)
-        size = module.graph.batch_size or min(len(data), PARITY_BATCH)
-        whole = (batch.feeds for batch in data.batches(size) if len(batch) == size)
-        parity = verify(draft, module, islice(whole, PARITY_BATCHES))
+        parity = check_export(draft, module, data)
     short, note = shorten(written.proto, _first(data, module.graph, 1).feeds)
     save_proto(short, target)
     return replace(written, proto=short), parity, note

@@ -1,6 +1,7 @@
 """Writes a compressed module into an ONNX file that stock ONNX Runtime runs."""
 
 from toolchain.export.activations import activation_formats, activation_values
+from toolchain.export.check import check_export
 from toolchain.export.choice import KernelChoice, Wish, choose_kernels, could_be_int8
 from toolchain.export.draft import StoredTensor
 from toolchain.export.folding import check_folded
@@ -26,6 +27,7 @@ __all__ = [
     "WrittenModel",
     "activation_formats",
     "activation_values",
+    "check_export",
     "check_folded",
     "choose_kernels",
     "could_be_int8",

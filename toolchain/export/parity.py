@@ -30,11 +30,21 @@ NO_CULPRIT = "no value diverges when all of them are outputs, so a fusion of the
 
 @dataclass(frozen=True)
 class OutputParity:
-    """How far one output is off, in its own units: the largest error, and the largest that is allowed."""
+    """How far one output is off.
+
+    Attributes:
+        name: of the output.
+        max_abs_error: the largest error, in the output's own units.
+        tolerance: the largest that is allowed.
+        samples: how many samples were compared by their class (``decisions``); 0 where it holds no class scores.
+        same_class: the part of them that file and module put into the same class; None where there are none.
+    """
 
     name: str
     max_abs_error: float
     tolerance: float
+    samples: int = 0
+    same_class: float | None = None
 
 
 @dataclass(frozen=True)

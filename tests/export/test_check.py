@@ -1,0 +1,43 @@
+"""A file takes its place only once it is folded, computes what the module does, and decides as it does."""
+
+import numpy as np
+import pytest
+
+from calibration.data import Dataset, Preprocessing
+from toolchain.errors import ExportError
+from toolchain.export import check_export, write_model
+
+TEXT = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[%s, 8] x) => (float[%s, 4] scores, float[%s, 8, 2] map) {
+  shape = Constant <value = int64[3] {-1, 8, 2}> ()
+  scores = MatMul (x, w)
+  wide = MatMul (x, v)
+  map = Reshape (wide, shape)
+}
+"""
+SHAPES = {"w": (8, 4), "v": (8, 16)}
+
+
+@pytest.mark.parametrize(("size", "samples"), [("N", 70), ("16", 64)])
+def test_outputs_are_compared_in_numbers_and_class_scores_in_decisions(build, tmp_path, size, samples):
+    module = build(TEXT % (size, size, size), SHAPES)
+    data = Dataset(
+        {"x": np.random.default_rng(0).standard_normal((70, 8)).astype(np.float32)}, None, Preprocessing(), "unlabelled", ""
+    )
+    file = tmp_path / "m.onnx"
+    file.write_bytes(write_model(module, {}).proto.SerializeToString())
+    parity = check_export(file, module, data)
+    assert parity.max_abs_error < parity.tolerance
+    assert [(item.name, item.samples, item.same_class) for item in parity.outputs] == [
+        ("scores", samples, 1.0),
+        ("map", 0, None),
+    ]
+
+
+def test_a_file_that_computes_something_else_is_refused(build, tmp_path):
+    module, other = (build(TEXT.replace("%s", "N"), SHAPES, seed=seed) for seed in (0, 1))
+    file = tmp_path / "m.onnx"
+    file.write_bytes(write_model(other, {}).proto.SerializeToString())
+    with pytest.raises(ExportError, match="'scores'"):
+        check_export(file, module, Dataset({"x": np.ones((4, 8), np.float32)}, None, Preprocessing(), "unlabelled", ""))

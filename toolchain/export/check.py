@@ -1,0 +1,45 @@
+"""Everything that a written file must show before it takes its place."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from calibration.data import Batch, Dataset
+from toolchain.export.decisions import compare_decisions
+from toolchain.export.folding import check_folded
+from toolchain.export.parity import Parity, verify
+from toolchain.module import OnnxModule
+
+BATCH = 16
+BATCHES = 4  # that outputs are compared on, number by number
+DECISIONS = 5000  # samples that are compared by their class, at most
+
+
+def check_export(model: Path, module: OnnxModule, data: Dataset) -> Parity:
+    """Return how near the file comes to the module that it was written from.
+
+    Args:
+        model: the file.
+        module: in evaluation mode, on the CPU.
+        data: what both are asked.
+
+    Raises:
+        ExportError: the runtime does not rebuild the weights at load, or computes something else.
+    """
+    check_folded(model)
+    fixed = module.graph.batch_size
+    size = fixed or min(len(data), BATCH)
+
+    def batches() -> Iterator[Batch]:
+        return (batch for batch in data.batches(size) if len(batch) == size or fixed is None)
+
+    parity = verify(model, module, (batch.feeds for batch in islice(batches(), BATCHES)))
+    decisions = compare_decisions(model, module, islice(batches(), max(1, DECISIONS // size)))
+    outputs = [
+        replace(output, samples=decisions[output.name].samples, same_class=decisions[output.name].share)
+        if output.name in decisions
+        else output
+        for output in parity.outputs
+    ]
+    return replace(parity, outputs=tuple(outputs))
