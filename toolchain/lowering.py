@@ -11,7 +11,7 @@ from calibration.collect import Sampling, collect_candidates, collect_grids
 from calibration.data import Dataset
 from toolchain.correction import Correction
 from toolchain.export import KernelChoice, Meter, Wish, activation_formats, choose_kernels, could_be_int8, find_loss
-from toolchain.export.runs import rounded_values
+from toolchain.export.runs import STATIC, rounded_values
 from toolchain.formats import Grid
 from toolchain.module import OnnxModule
 from toolchain.plan import CalibrationOptions, ExportOptions
@@ -85,7 +85,7 @@ def lower(
     tell(CHOSEN)
     kernels = {node: choice.kernel for node, choice in choices.items()}
     module.formats.update(activation_formats(module.graph, kernels, grids))
-    inside = [node for node, kernel in kernels.items() if kernel == "int8"]
+    inside = [node for node, kernel in kernels.items() if kernel in STATIC]
     notes = [_describe(losses, observer)] if len(losses) > 1 and inside else []
     if inside:
         notes += _correct(Correction(module, others), meter, inside, grids)

@@ -215,7 +215,7 @@ class ExportOptions:
         encoding: how tensors are stored; ``"auto"`` takes the fewest bytes for each.
     """
 
-    kernel: Literal["auto", "float", "int8", "nbits", "dynamic", "gathered"] = "auto"
+    kernel: Literal["auto", "float", "int8", "nbits", "dynamic", "gathered", "gathered_int8"] = "auto"
     threads: int = _between(1, low=1, high=1024)
     target: TargetName = "cpu"
     objective: Objective = "latency"

@@ -77,11 +77,18 @@ def test_candidates_begin_with_float_and_do_not_repeat(build, compress):
     assert _candidates(find_layers(module), alone) == [
         {"w1": "float", "w2": "float"},
         {"w1": "float", "w2": "nbits"},
+        {"w1": "int8", "w2": "nbits"},
         {"w1": "int8", "w2": "int8"},
         {"w1": "float", "w2": "dynamic"},
-        {"w1": "int8", "w2": "nbits"},
         {"w1": "int8", "w2": "dynamic"},
     ]
+
+
+def test_convolutions_that_are_slow_alone_are_tried_in_integers_by_the_fastest_of_their_kernels(build, compress):
+    module = build(TEXT, SHAPES)
+    compress(module, 0.3, PRUNED)
+    alone = {"w1": {"float": 1.0, "int8": 3.0, "gathered_int8": 2.0}, "w2": {"float": 1.0, "int8": 2.0}}
+    assert {"w1": "gathered_int8", "w2": "float"} in _candidates(find_layers(module), alone)
 
 
 def test_float_is_kept_when_nothing_is_clearly_faster(build, compress, monkeypatch):

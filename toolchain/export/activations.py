@@ -57,42 +57,40 @@ def add_scale_and_zero(builder: Builder, grid: Grid, value: str) -> tuple[str, s
     return scale, builder.constant(np.array(grid.zero_point, np.uint8))
 
 
-def add_activations(draft: Draft, kernels: Mapping[str, str]) -> None:
-    """Round every value that has an activation format, once, where it is made: all its readers see the rounded one.
-
-    Args:
-        draft: the export.
-        kernels: by first output of the node.
-    """
+def add_activations(draft: Draft) -> None:
+    """Round every value that has an activation format, once, where it is made: all its readers see the rounded one."""
     graph, module = draft.graph, draft.module
     consumers = graph.consumers()
     makers = {name: draft.merged.get(node.outputs[0], node) for node in graph.nodes for name in node.outputs if name}
     made: dict[str, str] = {}  # levels by the value that they stand for
-    moved: list[Node] = []
+    on_levels = [node for node in graph.nodes if draft.kernels.get(node.outputs[0]) == "gathered_int8"]
     for value, value_format in module.formats.items():
-        if value in graph.initializers:
+        if value in graph.initializers or value in draft.inner:
             continue
         if value_format.grid is None or value_format.mask is not None:
             raise ExportError(f"value {value!r} has a format without a grid or with a mask; it is not a weight")
         scale = add_scale_and_zero(draft.builder, value_format.grid, value)
-        levels = made[value] = draft.builder.fresh()
-        if value not in makers:
+        levels = made[value] = draft.levels_of(value)
+        if value in draft.integers:
+            draft.add_after(makers[value], "DequantizeLinear", [levels, *scale], output=value)
+        elif value not in makers:
             draft.builder.node("QuantizeLinear", [value, *scale], output=levels)
-            raw = draft.builder.node("DequantizeLinear", [levels, *scale])
-            for node in dict.fromkeys(node for node, _ in consumers.get(value, [])):
+            readers = dict.fromkeys(node for node, _ in consumers.get(value, []) if node not in on_levels)
+            raw = draft.builder.node("DequantizeLinear", [levels, *scale]) if readers else ""
+            for node in readers:
                 for proto in draft.around(node):
                     _rename(proto.input, value, raw)
         elif makers[value].op in _ON_LEVELS and _shares_grid(module, value, makers[value].inputs[0], made):
             _move_levels(draft, makers[value], made[makers[value].inputs[0]], (levels, *scale))
-            moved.append(makers[value])
+            on_levels.append(makers[value])
         else:  # the rounded value keeps the name, so that readers and graph outputs stay as they are
             raw = draft.builder.fresh()
             for proto in draft.around(makers[value]):
                 _rename(proto.output, value, raw)
             draft.add_after(makers[value], "QuantizeLinear", [raw, *scale], output=levels)
             draft.add_after(makers[value], "DequantizeLinear", [levels, *scale], output=value)
-    _drop_unread(draft, moved, makers)
-    _hide_from_others(draft, kernels, makers)
+    _drop_unread(draft, on_levels, makers)
+    _hide_from_others(draft, makers)
 
 
 def _shares_grid(module: OnnxModule, value: str, source: str, made: Mapping[str, str]) -> bool:
@@ -121,21 +119,22 @@ def _move_levels(draft: Draft, node: Node, source: str, target: tuple[str, str, 
     draft.add_after(node, "DequantizeLinear", [levels, scale, zero], output=value)
 
 
-def _drop_unread(draft: Draft, moved: Sequence[Node], makers: Mapping[str, Node]) -> None:
-    """Take out the float values that nobody reads now that nodes move levels; the runtime would compute them."""
+def _drop_unread(draft: Draft, on_levels: Sequence[Node], makers: Mapping[str, Node]) -> None:
+    """Take out the float values that nobody reads, as nodes read levels; the runtime would compute them."""
     consumers, outputs = draft.graph.consumers(), {value.name for value in draft.graph.outputs}
-    for node in moved:
-        value = node.inputs[0]
-        if value in makers and value not in outputs and all(reader in moved for reader, _ in consumers[value]):
+    for value in dict.fromkeys(node.inputs[0] for node in on_levels):
+        if value in draft.inner or value in outputs or value not in makers:
+            continue
+        if all(reader in on_levels for reader, _ in consumers[value]):
             key = makers[value].outputs[0]
             draft.after[key] = [item for item in draft.after[key] if item.output[0] != value]
 
 
-def _hide_from_others(draft: Draft, kernels: Mapping[str, str], makers: Mapping[str, Node]) -> None:
+def _hide_from_others(draft: Draft, makers: Mapping[str, Node]) -> None:
     """Keep the runtime from quantizing the weights of float nodes that read a rounded value."""
     for node in draft.graph.nodes:
         behind = _behind(node.inputs[0], makers) if node.op in _REQUANTIZED else ""
-        if behind in draft.module.formats and kernels.get(node.outputs[0], "float") == "float":
+        if behind in draft.module.formats and draft.kernels.get(node.outputs[0], "float") == "float":
             _keep_float(draft, node)
 
 

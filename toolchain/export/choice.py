@@ -10,6 +10,7 @@ import onnxruntime
 
 from toolchain.errors import ExportError
 from toolchain.export.layers import Layer, find_layers, sample_values, time_layer, with_activations
+from toolchain.export.runs import STATIC
 from toolchain.export.sessions import open_session, time_interleaved
 from toolchain.export.targets import TARGETS, Activations, Objective, TargetName
 from toolchain.export.writer import write_model
@@ -31,6 +32,7 @@ _ORDERS = (
     ("dynamic", "int8"),
     ("gathered",),
     ("gathered", "nbits", "int8"),
+    ("gathered_int8", "gathered", "nbits", "int8"),
 )
 
 Assignment = Mapping[str, str]  # kernel by weight name
@@ -74,15 +76,15 @@ class Wish:
         """Return why a kernel is not used whatever the node, by its name."""
         found = dict(TARGETS[self.target].without)
         if self.activations == "none":
-            found |= dict.fromkeys(("int8", "nbits", "dynamic"), "activations are to stay float")
+            found |= dict.fromkeys((*STATIC, "nbits", "dynamic"), "activations are to stay float")
         if self.activations == "dynamic":
-            found["int8"] = "activations are to be rounded by their range in every run"
+            found |= dict.fromkeys(STATIC, "activations are to be rounded by their range in every run")
         return found
 
 
 def could_be_int8(module: OnnxModule, wish: Wish) -> tuple[str, ...]:
     """Return the names of the nodes that may run in int8 by their formats and the wish."""
-    if "int8" in wish.objections() or wish.kernel not in ("auto", "int8"):
+    if "int8" in wish.objections() or wish.kernel not in ("auto", *STATIC):
         return ()
     return tuple(node.name for layer in find_layers(module) if "int8" in layer.kernels for node in layer.nodes)
 
@@ -129,7 +131,7 @@ def choose_kernels(
 def _permitted(layer: Layer, without: Mapping[str, str], keep_float: Mapping[str, str]) -> Layer:
     """Return the layer without the kernels that the target does not have or that its accuracy rules out."""
     hurt = next((keep_float[node.name] for node in layer.nodes if node.name in keep_float), "")
-    without = {**without, **(dict.fromkeys(("int8", "dynamic"), hurt) if hurt else {})}
+    without = {**without, **(dict.fromkeys((*STATIC, "dynamic"), hurt) if hurt else {})}
     gone = [name for name in layer.kernels if name in without]
     objections = tuple(dict.fromkeys((*(without[name] for name in gone), *layer.objections)))
     return replace(layer, kernels=tuple(name for name in layer.kernels if name not in without), objections=objections)
@@ -150,13 +152,21 @@ def _only_float(layer: Layer) -> KernelChoice:
 def _candidates(layers: Sequence[Layer], alone: Mapping[str, Mapping[str, float]]) -> list[Assignment]:
     """Return the whole models to time, all float first, each once."""
     found: list[Assignment] = [{layer.weight: "float" for layer in layers}]
-    fastest = {weight: min(times, key=lambda kernel: times[kernel]) for weight, times in alone.items()}
-    found.append(fastest)
+    found.append({weight: _fastest(times, ()) for weight, times in alone.items()})
+    # Alone, a convolution in integers pays for roundings that it is spared inside of a run.
+    found.append(
+        {layer.weight: _fastest(alone[layer.weight], STATIC if layer.nodes[0].op == "Conv" else ()) for layer in layers}
+    )
     found.extend(
         {layer.weight: next((name for name in order if name in alone[layer.weight]), "float") for layer in layers}
         for order in _ORDERS
     )
     return [item for index, item in enumerate(found) if item not in found[:index]]
+
+
+def _fastest(times: Mapping[str, float], wanted: Sequence[str]) -> str:
+    """Return the fastest of the wanted kernels; of all, where a layer has none of them."""
+    return min([name for name in wanted if name in times] or times, key=lambda kernel: times[kernel])
 
 
 @dataclass

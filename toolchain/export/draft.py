@@ -18,13 +18,26 @@ class StoredTensor:
 
     Attributes:
         encoding: ``"dense"``, ``"sparse_initializer"`` or ``"packed"``.
-        kernel: ``"float"``, ``"int8"``, ``"nbits"``, ``"dynamic"`` or ``"gathered"``.
+        kernel: a key of ``KERNELS``.
         bytes: serialized bytes of its constants and decode nodes; constants shared with an earlier tensor excluded.
     """
 
     encoding: str
     kernel: str
     bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Inner:
+    """Where the channels of a rounded value are that only nodes which gather read.
+
+    Attributes:
+        levels: name of a value that holds those that are read.
+        places: int64 ``[channels]``: the channel of ``levels`` that each one is; -1 where nobody reads it.
+    """
+
+    levels: str
+    places: np.ndarray
 
 
 @dataclass(eq=False)
@@ -35,6 +48,7 @@ class Draft:
         module: the source of the weights and formats.
         graph: the graph that is written into, at the opset of the file.
         builder: nodes and constants that go before all original nodes.
+        kernels: that every node runs by, by its first output.
         replaced: constants of the original graph that are no longer stored under their own entry.
         values: new values of constants that stay dense, by name.
         before: nodes that an original node needs before it, by the node's first output.
@@ -43,11 +57,15 @@ class Draft:
         stored: by tensor name, for the report.
         pending: the constant that a pending value is part of, by the value's name.
         merged: the node that does a node's work beside its own, by the first output of the one that is gone.
+        levels: name of the 8-bit levels of a rounded value, by its name.
+        integers: rounded values whose levels their makers make, without a float value before.
+        inner: rounded values that exist in another order of channels alone, by name.
     """
 
     module: OnnxModule
     graph: Graph
     builder: Builder
+    kernels: Mapping[str, str] = field(default_factory=dict)
     replaced: set[str] = field(default_factory=set)
     values: dict[str, np.ndarray] = field(default_factory=dict)
     before: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
@@ -56,6 +74,9 @@ class Draft:
     stored: dict[str, StoredTensor] = field(default_factory=dict)
     pending: dict[str, str] = field(default_factory=dict)
     merged: dict[str, Node] = field(default_factory=dict)
+    levels: dict[str, str] = field(default_factory=dict)
+    integers: set[str] = field(default_factory=set)
+    inner: dict[str, Inner] = field(default_factory=dict)
     _protos: dict[str, onnx.NodeProto] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +96,12 @@ class Draft:
         for value, name in self.pending.items():
             entry = self.stored[name]
             self.stored[name] = replace(entry, bytes=entry.bytes + round(taken[value]))
+
+    def levels_of(self, value: str) -> str:
+        """Return the name that the 8-bit levels of a value have or will have."""
+        if value not in self.levels:
+            self.levels[value] = self.builder.fresh()
+        return self.levels[value]
 
     def edit(self, node: Node) -> onnx.NodeProto:
         """Return the node as it will be written, to be changed in place."""

@@ -100,8 +100,8 @@ def _divide(support: np.ndarray, group: np.ndarray, count: int) -> Plan:
     return Plan(np.argsort(group, kind="stable").reshape(count, -1), channels)
 
 
-def lower_gathered(draft: Draft, node: Node) -> None:
-    """Store the weight without the channels that nobody reads, and gather the others before the node.
+def plan_of(draft: Draft, node: Node) -> Plan:
+    """Return how a node's weight is divided.
 
     Raises:
         ExportError: the weight's mask leaves no channels out.
@@ -111,6 +111,16 @@ def lower_gathered(draft: Draft, node: Node) -> None:
     plan = None if mask is None else find_plan(node, mask)
     if plan is None:
         raise ExportError(f"node {node.name!r}: no group of its outputs leaves channels of weight {weight!r} out")
+    return plan
+
+
+def lower_gathered(draft: Draft, node: Node) -> None:
+    """Store the weight without the channels that nobody reads, and gather the others before the node.
+
+    Raises:
+        ExportError: the weight's mask leaves no channels out.
+    """
+    weight, plan = node.inputs[1], plan_of(draft, node)
     if weight not in draft.stored:
         _store_weight(draft, node, plan)
     if node.op == "Conv":
@@ -143,7 +153,7 @@ def _divided(values: np.ndarray, node: Node, plan: Plan) -> np.ndarray:
 
 def _lower_conv(draft: Draft, node: Node, plan: Plan) -> None:
     proto = draft.edit(node)
-    channels = _indices(draft.builder, plan.channels.reshape(-1))
+    channels = indices(draft.builder, plan.channels.reshape(-1))
     proto.input[0] = draft.add_before(node, "Gather", [node.inputs[0], channels], {"axis": 1})
     kept = [item for item in proto.attribute if item.name != "group"]
     proto.ClearField("attribute")
@@ -155,7 +165,7 @@ def _lower_conv(draft: Draft, node: Node, plan: Plan) -> None:
         proto.input[2] = child.tensor(weight_array(draft.module, node.inputs[2])[plan.outputs.reshape(-1)])
         draft.adopt(node.inputs[2], "dense", "gathered", child)
     proto.output[0] = draft.builder.fresh()
-    back = _indices(draft.builder, plan.back)
+    back = indices(draft.builder, plan.back)
     draft.add_after(node, "Gather", [proto.output[0], back], {"axis": 1}, node.outputs[0])
 
 
@@ -167,13 +177,13 @@ def _lower_product(draft: Draft, node: Node, plan: Plan) -> None:
         inputs = draft.graph.initializers.shape(node.inputs[1])[0]
         rows = draft.add_before(node, "Reshape", [x, builder.ints([-1, inputs])])
     columns = draft.add_before(node, "Transpose", [rows], {"perm": [1, 0]})
-    gathered = draft.add_before(node, "Gather", [columns, _indices(builder, plan.channels)], {"axis": 0})
+    gathered = draft.add_before(node, "Gather", [columns, indices(builder, plan.channels)], {"axis": 0})
     product = builder.fresh()
     proto = draft.edit(node)
     proto.CopyFrom(make_node("MatMul", [node.inputs[1], gathered], [product], name=proto.name))
     value = draft.add_after(node, "Reshape", [product, builder.ints([plan.outputs.size, -1])])
     if plan.back is not None:
-        value = draft.add_after(node, "Gather", [value, _indices(builder, plan.back)], {"axis": 0})
+        value = draft.add_after(node, "Gather", [value, indices(builder, plan.back)], {"axis": 0})
     bias = node.inputs[2] if len(node.inputs) > 2 else ""
     is_last = node.op == "Gemm" and not bias
     value = draft.add_after(node, "Transpose", [value], {"perm": [1, 0]}, y if is_last else "")
@@ -186,7 +196,7 @@ def _lower_product(draft: Draft, node: Node, plan: Plan) -> None:
         draft.add_after(node, "Reshape", [value, shape], output=y)
 
 
-def _indices(builder: Builder, values: np.ndarray) -> str:
+def indices(builder: Builder, values: np.ndarray) -> str:
     """Add what a Gather takes: int32, in half the bytes where a Cast pays."""
     if values.size > 16 and values.max() < 2**16:
         return builder.cast(builder.constant(values.astype(np.uint16)), TensorProto.INT32)

@@ -41,7 +41,7 @@ def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> s
 
 
 @dataclass(frozen=True, eq=False)
-class _Product:
+class Product:
     """What an integer node computes of integers: ``scale * levels`` times its input, plus ``bias``.
 
     Attributes:
@@ -61,7 +61,7 @@ class _Product:
     name: str
 
 
-def _product_of(draft: Draft, node: Node) -> _Product:
+def _product_of(draft: Draft, node: Node) -> Product:
     weight, module = node.inputs[1], draft.module
     grid = weight_grid(module, weight)
     if grid is None:
@@ -72,12 +72,10 @@ def _product_of(draft: Draft, node: Node) -> _Product:
         zero = zero.reshape([-1 if axis == grid.axis else 1 for axis in range(levels.ndim)])
     name = node.inputs[2] if len(node.inputs) > 2 else ""
     bias = weight_array(module, name).astype(np.float64) if name else None
-    return _Product(
-        levels, _bounded_scale(weight_scale(module, weight), levels, grid.axis), grid.axis, zero, bias, name
-    )
+    return Product(levels, _bounded_scale(weight_scale(module, weight), levels, grid.axis), grid.axis, zero, bias, name)
 
 
-def _take_in(draft: Draft, node: Node, normalization: Node, step: float) -> _Product:
+def _take_in(draft: Draft, node: Node, normalization: Node, step: float) -> Product:
     """Return the product of a Conv and the normalization behind it, which is then not written.
 
     Where a factor is so small that the bias would not fit int32 steps, the channel's levels are rounded to larger
@@ -97,10 +95,10 @@ def _take_in(draft: Draft, node: Node, normalization: Node, step: float) -> _Pro
         name = beta if beta in draft.replaced else draft.builder.fresh()
         written = draft.edit(node)
         written.input[2:] = [name]
-    return _Product(levels, _bounded_scale(scale, levels, 0), 0, None, bias, name)
+    return Product(levels, _bounded_scale(scale, levels, 0), 0, None, bias, name)
 
 
-def _store_weight(draft: Draft, name: str, product: _Product, needs_zero_point: bool) -> None:
+def _store_weight(draft: Draft, name: str, product: Product, needs_zero_point: bool) -> None:
     """Store weight ``name`` as int8 levels behind a DequantizeLinear that makes the float weight under its own name."""
     child = draft.builder.fork()
     value = child.fresh()
@@ -133,12 +131,6 @@ def _bounded_scale(scale: np.ndarray, levels: np.ndarray, axis: int | None) -> n
     return scale
 
 
-def _store_bias(builder: Builder, steps: np.ndarray) -> str:
-    if steps.size > 16 and np.abs(steps).max() < 2**15:  # half the bytes, for a node that takes about 24
-        return builder.cast(builder.tensor(steps.astype(np.int16)), TensorProto.INT32)
-    return builder.tensor(steps.astype(np.int32))
-
-
 def lower_int8(draft: Draft, node: Node) -> None:
     """Store the node's weight as int8 and its bias as int32; its activations are rounded by their formats.
 
@@ -148,28 +140,47 @@ def lower_int8(draft: Draft, node: Node) -> None:
         ExportError: a bias is too large for int32 steps of this input and weight scale.
     """
     grid, weight = activation_grid(draft, node.inputs[0], node), node.inputs[1]
-    consumers = draft.graph.consumers()
-    normalization = normalization_of(draft.graph, consumers, node)
-    if normalization is None:
-        product = _product_of(draft, node)
-    else:
-        product = _take_in(draft, node, normalization, grid.scale.item())
+    product = integer_product(draft, node, grid.scale.item())
     if weight not in draft.stored:
         # A Gemm whose weight names no zero point is not fused to QGemm; Conv and MatMul are.
-        _store_weight(draft, weight, product, any(user.op == "Gemm" for user, _ in consumers[weight]))
-    if product.bias is None:
+        _store_weight(draft, weight, product, any(user.op == "Gemm" for user, _ in draft.graph.consumers()[weight]))
+    steps = bias_steps(node, product, grid.scale.item())
+    if steps is None:
         return
-    steps = np.float32(grid.scale.item()) * product.scale
-    quantized = np.rint(product.bias / steps)
-    if np.abs(quantized).max() > _BIAS_LIMIT:
+    child = draft.builder.fork()
+    value = store_bias(child, steps)
+    scale = add_scale(child, product.scale)
+    scale = child.node("Mul", [scale, add_scale_and_zero(child, grid, node.inputs[0])[0]])
+    child.node("DequantizeLinear", [value, scale], {"axis": 0} if product.scale.ndim else {}, product.name)
+    draft.adopt(product.name, "dense", "int8", child)
+
+
+def integer_product(draft: Draft, node: Node, step: float) -> Product:
+    """Return what an integer node computes of an input in steps of ``step``, a normalization behind it taken in."""
+    normalization = normalization_of(draft.graph, draft.graph.consumers(), node)
+    return _product_of(draft, node) if normalization is None else _take_in(draft, node, normalization, step)
+
+
+def bias_steps(node: Node, product: Product, step: float) -> np.ndarray | None:
+    """Return the bias of a product in steps of its input times those of its weight, ``[C]``; None where it has none.
+
+    Raises:
+        ExportError: they are too many for int32.
+    """
+    if product.bias is None:
+        return None
+    steps: np.ndarray = np.rint(product.bias / (np.float32(step) * product.scale))
+    if np.abs(steps).max() > _BIAS_LIMIT:
         raise ExportError(
-            f"{node.op} node {node.name!r}: bias {product.name!r} is {np.abs(quantized).max():.2g} steps of its int8 "
+            f"{node.op} node {node.name!r}: bias {product.name!r} is {np.abs(steps).max():.2g} steps of its int8 "
             f"kernel, int32 holds {_BIAS_LIMIT:.2g}",
             hint="keep this node in float",
         )
-    child = draft.builder.fork()
-    value = _store_bias(child, quantized)
-    scale = add_scale(child, product.scale)
-    scale = child.node("Mul", [scale, add_scale_and_zero(child, grid, node.inputs[0])[0]])
-    child.node("DequantizeLinear", [value, scale], {"axis": 0} if steps.ndim else {}, product.name)
-    draft.adopt(product.name, "dense", "int8", child)
+    return steps
+
+
+def store_bias(builder: Builder, steps: np.ndarray) -> str:
+    """Add a bias in whole steps as int32, by the fewest bytes."""
+    if steps.size > 16 and np.abs(steps).max() < 2**15:  # half the bytes, for a node that takes about 24
+        return builder.cast(builder.tensor(steps.astype(np.int16)), TensorProto.INT32)
+    return builder.tensor(steps.astype(np.int32))

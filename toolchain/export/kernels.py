@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from toolchain.errors import ExportError, nearest
-from toolchain.export import dynamic, floats, gathered, int8, nbits
+from toolchain.export import dynamic, floats, gathered, gathered_int8, int8, nbits
 from toolchain.export.draft import Draft
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node
@@ -35,6 +35,7 @@ KERNELS = {
     "nbits": Kernel(nbits.lower_nbits, nbits.objection, opset=11),  # MatMulInteger 10, but its weight is packed
     "dynamic": Kernel(dynamic.lower_dynamic, dynamic.objection, opset=11),  # DynamicQuantizeLinear
     "gathered": Kernel(gathered.lower_gathered, gathered.objection, opset=10),  # Slice by inputs
+    "gathered_int8": Kernel(gathered_int8.lower_gathered_int8, gathered_int8.objection, opset=13),  # Split by inputs
 }
 
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from toolchain.export.normalized import Consumers, normalization_of
 from toolchain.graph import Graph, Node
 
+# The kernels that read and make values rounded by ranges that were observed.
+STATIC = ("int8", "gathered_int8")
+
 # What ONNX Runtime takes into the quantized operator before it: rounding to a grid that starts at the bound does both.
 _FUSED = ("Relu", "Clip")
 
@@ -67,12 +70,16 @@ class Wiring:
 
     def after(self, node: Node) -> str:
         """Return the value behind everything that the runtime takes into a node."""
-        normalization = normalization_of(self.graph, self.consumers, node)
-        value = (normalization or node).outputs[0]
+        bounded = self.bounded(node)
+        return (bounded or normalization_of(self.graph, self.consumers, node) or node).outputs[0]
+
+    def bounded(self, node: Node) -> Node | None:
+        """Return the Relu or Clip that the runtime takes into a node."""
+        value = (normalization_of(self.graph, self.consumers, node) or node).outputs[0]
         readers = self.consumers.get(value, [])
         if len(readers) == 1 and readers[0][0].op in _FUSED and readers[0][1] == 0 and value not in self.outputs:
-            return readers[0][0].outputs[0]
-        return value
+            return readers[0][0]
+        return None
 
     def moves(self, node: Node) -> bool:
         """Return whether a node makes nothing but values that its first input has, or zeros."""
@@ -90,9 +97,9 @@ class Wiring:
 def rounded_values(graph: Graph, kernels: Mapping[str, str]) -> dict[str, str]:
     """Return every value that is rounded to 8 bits, in the order of the graph, and the value whose grid it takes.
 
-    That is the input of every int8 node, and the output of every int8 Conv, which ONNX Runtime executes in integers
-    only when the output is rounded too; where a normalization, a Relu or a Clip follows, the value after it. Then what
-    lies between such values in operators that the runtime has in integers.
+    That is the input of every node of a ``STATIC`` kernel, and the output of every such Conv, which ONNX Runtime
+    executes in integers only when the output is rounded too; where a normalization, a Relu or a Clip follows, the value
+    after it. Then what lies between such values in operators that the runtime has in integers.
 
     What is moved has the grid of where it comes from. What a Concat alone reads has the Concat's: its parts are then
     copied as they are.
@@ -103,7 +110,7 @@ def rounded_values(graph: Graph, kernels: Mapping[str, str]) -> dict[str, str]:
     """
     wiring, found = Wiring.of(graph), set[str]()
     for node in graph.nodes:
-        if kernels.get(node.name) == "int8":
+        if kernels.get(node.name) in STATIC:
             found.add(node.inputs[0])
             if node.op == "Conv":
                 found.add(wiring.after(node))

@@ -37,6 +37,7 @@ TARGETS: dict[str, Target] = {
         "CUDAExecutionProvider",
         {
             "int8": "ONNX Runtime has no int8 convolutions and products on CUDA, it runs floats",
+            "gathered_int8": "ONNX Runtime has no int8 convolutions on CUDA",
             "dynamic": "ONNX Runtime has no DynamicQuantizeLinear on CUDA",
         },
     ),
@@ -44,6 +45,7 @@ TARGETS: dict[str, Target] = {
         "TensorrtExecutionProvider",
         {
             "int8": "TensorRT takes 8-bit activations around zero alone, and these have a zero point",
+            "gathered_int8": "TensorRT has no QLinearConv",
             "nbits": "TensorRT has no MatMulNBits",
             "dynamic": "TensorRT has no DynamicQuantizeLinear",
         },

@@ -59,13 +59,13 @@ def write_model(
     chosen = {node.outputs[0]: kernels.get(node.name, "float") for node in original.walk()}
     graph = raise_opset(original, max(KERNELS[name].opset for name in chosen.values())) if module.formats else original
     pools = packs and graph.opset >= POOL_OPSET
-    draft = Draft(module, graph, Builder(free_prefix(_names(graph)), pools, packs, without))
+    draft = Draft(module, graph, Builder(free_prefix(_names(graph)), pools, packs, without), chosen)
     for node in graph.walk():
         KERNELS[chosen.get(node.outputs[0], "float")].lower(draft, node)
     for name in changed:
         if name not in draft.stored and name not in draft.replaced:  # int8 kernels have stored their biases
             _store_plain(draft, name)
-    add_activations(draft, chosen)
+    add_activations(draft)
     draft.settle(encode_pending(draft.builder, graph.opset))
     return WrittenModel(_assemble(draft), draft.stored)
 
