@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from toolchain.export.builder import Builder, make_node
 from toolchain.export.draft import Draft, add_scale
-from toolchain.export.encodings import Content, encode_smallest, lanes
+from toolchain.export.encodings import Content, encode_smallest, lanes, units
 from toolchain.export.objections import matrix_objection
 from toolchain.export.weights import weight_levels, weight_scale
 from toolchain.formats import TensorFormat
@@ -104,14 +104,18 @@ def _store_levels(
     planes = np.ascontiguousarray(values.reshape(-1, per).T)
     weights = (2 ** (np.arange(per) * bits)).astype(np.uint8).reshape(1, -1)
     packed = (weights @ planes).reshape(shape)
-    if builder.packs and opset >= lanes.OPSET and planes.size >= _LARGE:
+    by_row = Content(planes.reshape(per, blocks[0], -1), 2 ** (bits - 1))
+    has_units = builder.packs and units.is_cheaper(by_row)  # of several outputs or inputs: far fewer bytes than lanes
+    if builder.packs and opset >= lanes.OPSET and planes.size >= _LARGE and not has_units:
         child = builder.fork()
         if lanes.encode(child, planes, 2 ** (bits - 1), packed.shape, output) and child.bytes < packed.nbytes:
             builder.absorb(child)
             return "packed"
     child = builder.fork()
     value = child.fresh()
-    encoding = encode_smallest(child, Content(planes, 2 ** (bits - 1)), value, opset)
+    encoding = encode_smallest(child, by_row if has_units else Content(planes, 2 ** (bits - 1)), value, opset)
+    if has_units:
+        value = child.node("Reshape", [value, child.ints(planes.shape)])
     value = child.node("MatMulInteger", [child.constant(weights), value])
     value = child.cast(value, TensorProto.UINT8)
     child.node("Reshape", [value, child.ints(packed.shape)], output=output)

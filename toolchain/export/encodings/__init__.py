@@ -11,7 +11,7 @@ from toolchain.export.builder import Builder
 from toolchain.export.encodings import codes, dense, half, lanes, pool, positions, sparse, trimmed, units
 from toolchain.export.encodings.content import Content
 
-__all__ = ["ENCODINGS", "POOL_OPSET", "Content", "Encoding", "encode_pending", "encode_smallest", "lanes"]
+__all__ = ["ENCODINGS", "POOL_OPSET", "Content", "Encoding", "encode_pending", "encode_smallest", "lanes", "units"]
 
 # The first ai.onnx version that can decode tensors together.
 POOL_OPSET = 11

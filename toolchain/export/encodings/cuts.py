@@ -19,8 +19,9 @@ from toolchain.export.builder import Builder
 _SIZES = (2, 4, 8, 16, 32)
 _SIZES_ACROSS = (12, 24)
 
-# Elements that a cut is judged by.
+# Elements that a cut is judged by, and how many of the best are judged by the whole tensor.
 _SAMPLE = 1 << 16
+_LOOKED_AT = 4
 
 # Bits of the nodes that another step of decoding takes; positions that take less than twice that are left as they are.
 _NODES = 8 * 300
@@ -108,17 +109,19 @@ def find_cut(
     if bits < 2 * _NODES:
         return None
     rng = np.random.default_rng(0)
-    least, kind, best = bits - _NODES, 0, None
+    estimates: list[tuple[float, int, Cut]] = []
     for cut in _every_cut(kept.shape):
         sample = _sample(kept, cut, rng)
-        for index, cost in enumerate(costs):
-            found = cost(sample, prod(cut.units))
-            if found < least:
-                least, kind, best = found, index, cut
-    if best is None:
-        return None
-    units = best.split(kept, fill=False)
-    return (kind, best, units) if costs[kind](units, len(units)) < bits - _NODES else None
+        estimates += [(cost(sample, prod(cut.units)), kind, cut) for kind, cost in enumerate(costs)]
+    least, best = bits - _NODES, None
+    for estimate, kind, cut in sorted(estimates, key=lambda item: item[0])[:_LOOKED_AT]:
+        if estimate >= least:
+            break
+        units = cut.split(kept, fill=False)
+        exact = costs[kind](units, len(units))
+        if exact < least:
+            least, best = exact, (kind, cut, units)
+    return best
 
 
 def _every_cut(shape: tuple[int, ...]) -> Iterator[Cut]:

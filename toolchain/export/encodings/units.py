@@ -31,3 +31,8 @@ def encode(builder: Builder, content: Content, output: str, inner: Inner) -> boo
     kind, cut, units = found
     _KINDS[kind].encode(builder, content, output, cut, units, inner)
     return True
+
+
+def is_cheaper(content: Content) -> bool:
+    """Return whether the zeros of a tensor go by units, so that these take fewer bits than single positions."""
+    return find_cut(content.kept(content.array), [kind.cost for kind in _KINDS]) is not None
