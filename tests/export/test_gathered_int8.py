@@ -145,6 +145,24 @@ def test_other_kernels_around_read_and_make_the_same_values(build, calibrate, pl
         assert found.count("QuantizeLinear") == found.count("DequantizeLinear") == 1
 
 
+@pytest.mark.parametrize("last", ["gathered_int8", "int8", "float"])
+def test_maxima_are_taken_before_channels_are_put_back(build, calibrate, last):
+    text = HEAD + (
+        "(float[N, 64, 9, 9] x) => (float[N, 64, 4, 4] y) { [a] c = Conv (x, w, b) d = Relu (c) "
+        "e = MaxPool <kernel_shape = [3, 3], strides = [2, 2]> (d) [m] y = Conv (e, u) }"
+    )
+    module = build(text, {"w": POINT, "b": (64,), "u": POINT})
+    prune(module, ("w", "u"))
+    kernels = {"a": "gathered_int8", "m": last}
+    calibrate(module, kernels, batch(IMAGE))
+    written = write_model(module, kernels)
+    data = written.proto.SerializeToString()
+    check_folded(data)
+    parity = verify(data, module, [batch(IMAGE)])
+    assert parity.max_abs_error <= 0.2 * parity.tolerance
+    assert "NhwcMaxPool" in kinds(written)
+
+
 def test_a_value_that_is_an_output_too_keeps_its_order(build, calibrate):
     module = build(BLOCK.replace("9] y)", "9] y, float[N, 64, 9, 9] d)"), BLOCK_SHAPES)
     prune(module, PRUNED)

@@ -55,35 +55,65 @@ def lower_gathered_int8(draft: Draft, node: Node) -> None:
     value, bounded = wiring.after(node), wiring.bounded(node)
     grid = activation_grid(draft, value, node)
     is_whole = bounded is None or _is_implied(draft.graph, bounded, grid)
-    wanted = _wanted(draft, wiring, value) if is_whole else None
+    pools = _pools(wiring, value) if is_whole else []
+    result = pools[-1].outputs[0] if pools else value
+    wanted = _wanted(draft, wiring, result) if is_whole else None
     groups = _groups(plan_of(draft, node), wanted)
-    nodes = _convolutions(draft, node, groups, add_scale_and_zero(draft.builder, grid, value))
+    target = add_scale_and_zero(draft.builder, grid, value)
+    nodes = _convolutions(draft, node, groups, target)
     if len(nodes) > 1:
         parts = [item.output[0] for item in nodes]
         nodes.append(make_node("Concat", parts, [draft.builder.fresh()], {"axis": 1}))
-    draft.before.setdefault(node.outputs[0], []).extend(nodes[:-1])
     if bounded is not None and is_whole:
         draft.merge(node, bounded)
-    made = draft.edit(node)
-    made.CopyFrom(nodes[-1])
-    made.name = node.name
 
     order = np.concatenate([group.outputs for group in groups])
     places = np.full(draft.graph.initializers.shape(node.inputs[1])[0], -1)
     places[order] = np.arange(order.size)
+    for pool in pools:
+        draft.inner[pool.inputs[0]] = Inner(nodes[-1].output[0], places)
+        nodes.append(_pooled(draft, pool, nodes[-1].output[0]))
+        draft.merge(node, pool)
+    draft.before.setdefault(node.outputs[0], []).extend(nodes[:-1])
+    made = draft.edit(node)
+    made.CopyFrom(nodes[-1])
+    made.name = node.name
     if wanted is not None:
-        draft.inner[value] = Inner(made.output[0], places)
+        draft.inner[result] = Inner(made.output[0], places)
         return
-    levels = draft.levels_of(value) if is_whole else draft.builder.fresh()
+    levels = draft.levels_of(result) if is_whole else draft.builder.fresh()
     if (np.diff(order) == 1).all():
         made.output[0] = levels
     else:
         draft.add_after(node, "Gather", [made.output[0], indices(draft.builder, places)], {"axis": 1}, levels)
-    if is_whole:
-        draft.integers.add(value)
-    elif bounded is not None:  # what its grid does not bound is bounded behind
-        target = add_scale_and_zero(draft.builder, grid, value)
+    if bounded is not None and not is_whole:  # what its grid does not bound is bounded behind
         draft.edit(bounded).input[0] = draft.add_after(node, "DequantizeLinear", [levels, *target])
+    elif result in draft.module.formats:
+        draft.integers.add(result)
+    else:
+        draft.add_after(node, "DequantizeLinear", [levels, *target], output=result)
+
+
+def _pools(wiring: Wiring, value: str) -> list[Node]:
+    """Return the MaxPools, one behind the other, that alone read a value.
+
+    They take levels in any order of channels, and ONNX Runtime runs them far faster right behind a convolution, where
+    channels come last, than behind a Gather (256 channels of 13x13, windows of 3x3: 0.004 ms against 0.16).
+    """
+    readers = wiring.consumers.get(value, [])
+    if len(readers) != 1 or value in wiring.outputs:
+        return []
+    node = readers[0][0]
+    if node.op != "MaxPool" or wiring.makers.get(node.outputs[0]) is not node or not wiring.moves(node):
+        return []
+    return [node, *_pools(wiring, node.outputs[0])]
+
+
+def _pooled(draft: Draft, pool: Node, source: str) -> onnx.NodeProto:
+    made = onnx.NodeProto()
+    made.CopyFrom(draft.edit(pool))
+    made.input[0], made.output[0] = source, draft.builder.fresh()
+    return made
 
 
 def _is_implied(graph: Graph, bounded: Node, grid: Grid) -> bool:
