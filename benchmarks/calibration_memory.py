@@ -1,6 +1,6 @@
 """Memory of calibration: what a process takes at its peak with 100, 1,000 and 10,000 calibration samples.
 
-    python benchmarks/calibration.py            # results/calibration.json and the table in docs
+    python benchmarks/calibration_memory.py   # results/calibration_memory.json and the table in docs
 
 ResNet-20 on the training images of CIFAR-10, int8 without training. Every figure is the peak resident memory of a
 process of its own. The peers' entropy calibration holds the values of every layer for every sample, so that 10,000
@@ -76,14 +76,14 @@ def main() -> None:
     for name, method in PEERS.items():
         counts = [samples for samples in SAMPLES if samples <= MOST_OF_PEERS]
         rows[name] = {samples: peak(lambda folder, n=samples, m=method: peer(m, n, folder)) for samples in counts}
-    save("calibration", {**machine(), "rows": rows})
+    save("calibration_memory", {**machine(), "rows": rows})
     header = ["calibrated by", *(f"{samples:,} samples" for samples in SAMPLES)]
     lines = [
         [name, *(f"{found[n] / 2**20:,.0f} MiB" if n in found else "" for n in SAMPLES)] for name, found in rows.items()
     ]
     text = table(header, lines)
-    (RESULTS / "calibration.md").write_text(text)
-    fill_readme("calibration", text)
+    (RESULTS / "calibration_memory.md").write_text(text)
+    fill_readme("calibration_memory", text)
     print(text)
 
 
