@@ -91,6 +91,17 @@ def test_convolutions_that_are_slow_alone_are_tried_in_integers_by_the_fastest_o
     assert {"w1": "gathered_int8", "w2": "float"} in _candidates(find_layers(module), alone)
 
 
+def test_a_1x1_convolution_is_tried_as_matmulnbits_where_it_cannot_be_an_integer_one(build, compress):
+    module = build(TEXT.replace("<pads = [1, 1, 1, 1]>", ""), {**SHAPES, "w1": (8, 4, 1, 1)})
+    compress(module, 0.3, PRUNED)
+    matrix = {"float": 2.0, "int8": 3.0, "nbits": 1.0}
+    point = {"float": 1.0, "int8": 2.0, "nbits": 2.0}
+    found = _candidates(find_layers(module), {"w1": point, "w2": matrix})
+    assert {"w1": "int8", "w2": "nbits"} in found
+    del point["int8"], matrix["int8"]
+    assert {"w1": "nbits", "w2": "nbits"} in _candidates(find_layers(module), {"w1": point, "w2": matrix})
+
+
 def test_float_is_kept_when_nothing_is_clearly_faster(build, compress, monkeypatch):
     module = build(TEXT, SHAPES)
     compress(module, 0.3, PRUNED)

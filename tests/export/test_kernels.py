@@ -77,6 +77,34 @@ def test_nbits_nodes_run_as_matmulnbits(build, compress, case, kept, levels):
     verify(data, module, [batch(feed)])
 
 
+@pytest.mark.parametrize("levels", [PRUNED, EIGHT], ids=["2 bit", "8 bit"])
+@pytest.mark.parametrize(("sides", "bias"), [("9, 9", True), ("1, 1", True), ("9", False)])
+def test_a_1x1_conv_runs_as_matmulnbits_with_channels_last(build, compress, sides, bias, levels):
+    text = f"(float[N, 100, {sides}] x) => (float[N, 24, {sides}] y) {{ [n] y = Conv (x, w{', b' if bias else ''}) }}"
+    sizes = [int(side) for side in sides.split(",")]
+    module = build(HEAD + text, {"w": (24, 100, *[1] * len(sizes))} | ({"b": (24,)} if bias else {}))
+    compress(module, 1.0, levels)
+    data = write_model(module, {"n": "nbits"}).proto.SerializeToString()
+    check_folded(data)
+    operators = [node.op_type for node in optimized_graph(data).node]
+    assert "MatMulNBits" in operators
+    assert "Conv" not in operators
+    verify(data, module, [batch((5, 100, *sizes))])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "shape"),
+    [("", (8, 4, 3, 3)), ("<strides = [2, 2]>", (8, 4, 1, 1)), ("<pads = [1, 1, 1, 1]>", (8, 4, 1, 1)),
+     ("<group = 2>", (8, 2, 1, 1))],
+)  # fmt: skip
+def test_other_convolutions_do_not_run_as_matmulnbits(build, compress, attributes, shape):
+    text = f"(float[N, 4, 9, 9] x) => (float[N, 8, a, b] y) {{ [n] y = Conv {attributes} (x, w) }}"
+    module = build(HEAD + text, {"w": shape})
+    compress(module, 1.0, PRUNED)
+    with pytest.raises(ExportError, match="no MatMulNBits for Conv unless it is 1x1"):
+        write_model(module, {"n": "nbits"})
+
+
 def test_binary_nbits_weights_take_one_bit_each(build, compress):
     module = build(MATMUL.replace("100", "800").replace("24", "500"), {"w": (800, 500)})
     compress(module, 1.0, (-1, 1))

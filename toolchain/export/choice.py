@@ -157,11 +157,14 @@ def _candidates(layers: Sequence[Layer], alone: Mapping[str, Mapping[str, float]
     found.append(
         {layer.weight: _fastest(alone[layer.weight], STATIC if layer.nodes[0].op == "Conv" else ()) for layer in layers}
     )
-    found.extend(
-        {layer.weight: next((name for name in order if name in alone[layer.weight]), "float") for layer in layers}
-        for order in _ORDERS
-    )
+    found.extend({layer.weight: _first(layer, order, alone[layer.weight]) for layer in layers} for order in _ORDERS)
     return [item for index, item in enumerate(found) if item not in found[:index]]
+
+
+def _first(layer: Layer, order: Sequence[str], times: Mapping[str, float]) -> str:
+    """Return the first kernel of an order that a layer has; of a convolution, nbits is the last resort."""
+    names = sorted(order, key=lambda name: name == "nbits") if layer.nodes[0].op == "Conv" else order
+    return next((name for name in names if name in times), "float")
 
 
 def _fastest(times: Mapping[str, float], wanted: Sequence[str]) -> str:

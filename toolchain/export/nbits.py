@@ -3,7 +3,13 @@
 The operator's layout is uint8 ``[N, blocks, block_size * bits / 8]``, first value in the lowest bits, with
 ``value = scale * (q - 2**(bits - 1))``. The weight is decoded to that layout at load. ``accuracy_level=4`` lets the
 kernel round activations to int8 block by block; without it ONNX Runtime's 2- and 8-bit products are slower than float.
+
+A 1x1 Conv is such a product between two Transposes. That is faster than the integer Conv on a single position alone
+(1280 to 1000 channels: 0.069 ms in float, 0.046 in int8, 0.025 in 4 bits), and faster than the float one on images up
+to about 14x14 (1024 to 256 channels: 1.04 ms, 0.29, 0.75), which counts where activations are not to be calibrated.
 """
+
+from typing import cast
 
 import numpy as np
 from onnx import TensorProto
@@ -11,7 +17,7 @@ from onnx import TensorProto
 from toolchain.export.builder import Builder, make_node
 from toolchain.export.draft import Draft, add_scale
 from toolchain.export.encodings import Content, encode_smallest, lanes, units
-from toolchain.export.objections import matrix_objection
+from toolchain.export.objections import common_objection, matrix_objection
 from toolchain.export.weights import weight_levels, weight_scale
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node
@@ -28,17 +34,29 @@ OPERATOR_BLOCK_SIZES = (16, 32, 64, 128, 256)
 
 def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> str:
     """Return why a node cannot run as MatMulNBits; empty when it can."""
-    if node.op not in ("Gemm", "MatMul"):
+    if node.op not in ("Conv", "Gemm", "MatMul"):
         return f"there is no MatMulNBits for {node.op}"
-    reason = matrix_objection(graph, node, weight_format)
+    if node.op == "Conv":
+        reason = common_objection(graph, node, weight_format) or _window_objection(graph, node)
+    else:
+        reason = matrix_objection(graph, node, weight_format)
     if reason or weight_format is None or weight_format.grid is None:
         return reason
     grid = weight_format.grid
-    if grid.axis not in (None, output_axis(node, 1, 2)):
+    if grid.axis not in (None, output_axis(node, 1, len(graph.initializers.shape(node.inputs[1])))):
         return "its scales do not run along the output channels"
     if grid.block_size and grid.block_size not in OPERATOR_BLOCK_SIZES:
         return f"it has no blocks of {grid.block_size} values, only of {', '.join(map(str, OPERATOR_BLOCK_SIZES))}"
     return ""
+
+
+def _window_objection(graph: Graph, node: Node) -> str:
+    """Return why a Conv is no product of every position's channels with one matrix; empty when it is."""
+    shape, attributes = graph.initializers.shape(node.inputs[1]), node.attributes
+    steps = [*cast("list[int]", attributes.get("strides") or []), cast("int", attributes.get("group", 1))]
+    pads = cast("list[int]", attributes.get("pads") or [])
+    is_point = set(shape[2:]) == {1} and set(steps) == {1} and not any(pads)
+    return "" if is_point else "there is no MatMulNBits for Conv unless it is 1x1, without strides, padding and groups"
 
 
 def bits_for(levels: np.ndarray) -> int:
@@ -53,10 +71,11 @@ def block_size(k: int) -> int:
 
 
 def lower_nbits(draft: Draft, node: Node) -> None:
-    """Replace a MatMul or Gemm by MatMulNBits under the same node and output names."""
+    """Replace a MatMul, a Gemm or a 1x1 Conv by MatMulNBits under the same node and output names."""
     weight = node.inputs[1]
     levels = weight_levels(draft.module, weight)
-    levels = levels if output_axis(node, 1, 2) == 0 else levels.T  # [N, K]
+    rank, levels = levels.ndim, levels.reshape(levels.shape[:2])
+    levels = levels if output_axis(node, 1, rank) == 0 else levels.T  # [N, K]
     rows, k = levels.shape
     grid = draft.module.formats[weight].grid
     bits, block = bits_for(levels), grid.block_size if grid is not None and grid.block_size else block_size(k)
@@ -71,12 +90,16 @@ def lower_nbits(draft: Draft, node: Node) -> None:
     steps = add_scale(draft.builder, scale.reshape(len(scale) if scale.ndim else 1, -1))
     if scale.size < rows * blocks:
         steps = draft.builder.node("Expand", [steps, draft.builder.ints([rows, blocks])])
-    proto = draft.edit(node)
-    inputs = [node.inputs[0], weight, steps]
+    proto, value, output = draft.edit(node), node.inputs[0], node.outputs[0]
+    if node.op == "Conv":  # channels come last in a product
+        value = draft.add_before(node, "Transpose", [value], {"perm": [0, *range(2, rank), 1]})
+        output = draft.builder.fresh()
+        draft.add_after(node, "Transpose", [output], {"perm": [0, rank - 1, *range(1, rank - 1)]}, node.outputs[0])
+    inputs = [value, weight, steps]
     if len(node.inputs) > 2 and node.inputs[2]:
         inputs += ["", "", node.inputs[2]]
     attributes = {"K": k, "N": rows, "bits": bits, "block_size": block, "accuracy_level": 4}
-    proto.CopyFrom(make_node("MatMulNBits", inputs, proto.output, attributes, proto.name, domain="com.microsoft"))
+    proto.CopyFrom(make_node("MatMulNBits", inputs, [output], attributes, proto.name, domain="com.microsoft"))
 
 
 def _blocked(levels: np.ndarray, bits: int, padded: int) -> np.ndarray:
