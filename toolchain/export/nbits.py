@@ -74,7 +74,7 @@ def lower_nbits(draft: Draft, node: Node) -> None:
     """Replace a MatMul, a Gemm or a 1x1 Conv by MatMulNBits under the same node and output names."""
     weight = node.inputs[1]
     levels = weight_levels(draft.module, weight)
-    rank, levels = levels.ndim, levels.reshape(levels.shape[:2])
+    rank, levels = levels.ndim, levels.reshape(len(levels), -1)
     levels = levels if output_axis(node, 1, rank) == 0 else levels.T  # [N, K]
     rows, k = levels.shape
     grid = draft.module.formats[weight].grid
