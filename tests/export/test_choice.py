@@ -132,6 +132,9 @@ def test_without_the_targets_provider_kernels_follow_rules_and_say_so(build, com
         pytest.skip("the runtime has CUDA here, and kernels are timed on it")
     assert chosen["fc"].kernel == "nbits"
     assert chosen["fc"].reason == "not measured: the installed ONNX Runtime has no CUDAExecutionProvider"
+    point = build(TEXT.replace("<pads = [1, 1, 1, 1]>", ""), {**SHAPES, "w1": (8, 4, 1, 1)})
+    compress(point, 0.3, PRUNED)
+    assert choose_kernels(point, SAMPLE, Wish(target="cuda"))["conv"].kernel == "float"
 
 
 def test_float_activations_are_wanted_or_needed(build, compress):

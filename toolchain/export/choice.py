@@ -1,7 +1,7 @@
 """Chooses kernels by measured time."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -122,7 +122,10 @@ def choose_kernels(
         return _spread(layers, choices)
     if not target.can_be_timed:
         reason = f"not measured: the installed ONNX Runtime has no {target.provider}"
-        choices |= {layer.weight: KernelChoice(layer.kernels[-1], reason) for layer in open_layers}
+        choices |= {
+            layer.weight: KernelChoice(_first(layer, layer.kernels[::-1], layer.kernels), reason)
+            for layer in open_layers
+        }
         return _spread(layers, choices)
     choices |= _Bench(module, open_layers, sample, wish).choose()
     return _spread(layers, choices)
@@ -161,10 +164,10 @@ def _candidates(layers: Sequence[Layer], alone: Mapping[str, Mapping[str, float]
     return [item for index, item in enumerate(found) if item not in found[:index]]
 
 
-def _first(layer: Layer, order: Sequence[str], times: Mapping[str, float]) -> str:
-    """Return the first kernel of an order that a layer has; of a convolution, nbits is the last resort."""
+def _first(layer: Layer, order: Sequence[str], permitted: Collection[str]) -> str:
+    """Return the first kernel of an order that is permitted; of a convolution, nbits is the last resort."""
     names = sorted(order, key=lambda name: name == "nbits") if layer.nodes[0].op == "Conv" else order
-    return next((name for name in names if name in times), "float")
+    return next((name for name in names if name in permitted), "float")
 
 
 def _fastest(times: Mapping[str, float], wanted: Sequence[str]) -> str:
