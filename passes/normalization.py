@@ -1,6 +1,6 @@
 """BatchNormalization statistics after compression."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -30,19 +30,27 @@ def reestimate_normalization(module: OnnxModule, batches: Iterable[Mapping[str, 
     if not nodes:
         return
     module.train()
+    moments = channel_moments(module, [node.inputs[0] for node in nodes], batches)
+    module.eval()
+    for node in nodes:
+        mean, variance = moments[node.inputs[0]]
+        module.tensor(node.inputs[3]).copy_(mean)
+        module.tensor(node.inputs[4]).copy_(variance)
+
+
+@torch.no_grad()
+def channel_moments(
+    module: OnnxModule, values: Sequence[str], batches: Iterable[Mapping[str, Tensor]]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return mean and variance, ``[C]`` each, of every channel of values ``[N, C, ...]`` over all batches together."""
     sums: dict[str, tuple[Tensor, Tensor]] = {}
     count = 0
     for inputs in batches:
-        values = module.run(inputs, [node.inputs[0] for node in nodes])
-        for node in nodes:
-            value = values[node.inputs[0]]
+        for name, value in module.run(inputs, list(values)).items():
             dims = [dim for dim in range(value.ndim) if dim != 1]
             var, mean = torch.var_mean(value.double(), dims, correction=0)
-            total = sums.get(node.name, (torch.zeros_like(mean), torch.zeros_like(mean)))
-            sums[node.name] = (total[0] + mean, total[1] + var + mean.square())
+            total = sums.get(name, (torch.zeros_like(mean), torch.zeros_like(mean)))
+            sums[name] = (total[0] + mean, total[1] + var + mean.square())
         count += 1
-    module.eval()
-    for node in nodes:
-        mean, square = (total / count for total in sums[node.name])
-        module.tensor(node.inputs[3]).copy_(mean)
-        module.tensor(node.inputs[4]).copy_((square - mean.square()).clamp_min(0))
+    found = {name: (mean / count, square / count) for name, (mean, square) in sums.items()}
+    return {name: (mean, (square - mean.square()).clamp_min(0)) for name, (mean, square) in found.items()}

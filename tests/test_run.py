@@ -17,6 +17,7 @@ from toolchain.progress import NullProgress
 from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 from toolchain.run import Run
+from toolchain.trainers import lend_normalization
 
 NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -26,6 +27,20 @@ network (float[N, 6] x) => (float[N, 3] y)
   n = BatchNormalization(h, scale, bias, mean, var)
   a = Relu(n)
   y = Gemm<transB = 1>(a, w2)
+}
+"""
+
+CONVOLUTIONS = """
+<ir_version: 8, opset_import: ["" : 17]>
+convolutions (float[N, 6] x) => (float[N, 3] y)
+  <int64[4] square = {-1, 1, 2, 3}, float[16, 1, 2, 2] w1, float[16] b1, float[16, 16, 1, 2] w2, float[3, 16] w3> {
+  image = Reshape(x, square)
+  h = Conv(image, w1, b1)
+  a = Relu(h)
+  k = Conv(a, w2)
+  c = Relu(k)
+  f = Flatten(c)
+  y = Gemm<transB = 1>(f, w3)
 }
 """
 
@@ -46,9 +61,15 @@ class Interrupter(Checkpoint):
 
 @pytest.fixture
 def graph():
-    proto = onnx.parser.parse_model(NETWORK)
+    return graph_of(NETWORK)
+
+
+def graph_of(text):
+    proto = onnx.parser.parse_model(text)
     rng = np.random.default_rng(0)
     for info in proto.graph.value_info:
+        if any(tensor.name == info.name for tensor in proto.graph.initializer):
+            continue
         values = rng.normal(0, 0.6, [dim.dim_value for dim in info.type.tensor_type.shape.dim])
         values = np.abs(values) + 0.5 if info.name == "var" else values
         proto.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), info.name))
@@ -96,7 +117,8 @@ def begin(graph, plan, checkpoint=None):
         rng=np.random.default_rng(0),
         progress=NullProgress(),
     )
-    return Run(trainer, deadline_for(plan, trainer.steps_per_epoch, None), checkpoint)
+    lent = lend_normalization(plan, trainer)
+    return Run(trainer, deadline_for(plan, trainer.steps_per_epoch, None), checkpoint, lent)
 
 
 def go(run, plan, saved=None):
@@ -115,6 +137,22 @@ def go(run, plan, saved=None):
     ],
 )
 def test_a_run_that_is_interrupted_after_every_few_steps_ends_the_same(graph, tmp_path, chosen, life, request_):
+    run = check_interrupted(graph, tmp_path, chosen, life, request_)
+    assert run.done.removed  # hidden units that nothing reads, or that were pruned
+
+
+@pytest.mark.parametrize("request_", [{"prune": "4x"}, {"prune": "2x", "structure": "channel", "round_to": 4}])
+def test_normalizations_that_are_lent_are_folded_also_where_a_run_is_interrupted(
+    tmp_path, chosen, monkeypatch, request_
+):
+    monkeypatch.setattr("toolchain.unfolding.FEWEST", 2)
+    run = check_interrupted(graph_of(CONVOLUTIONS), tmp_path, chosen, 3, request_)
+    assert len(run.lent) == 2
+    assert all(node.op != "BatchNormalization" for node in run.trainer.module.graph.nodes)
+
+
+def check_interrupted(graph, tmp_path, chosen, life, request_):
+    """Compare a run with one that is interrupted whenever it has been offered ``life`` states; return the last."""
     plan = plan_for(graph, tmp_path, **request_)
     whole = begin(graph, plan)
     expected = go(whole, plan)
@@ -131,7 +169,6 @@ def test_a_run_that_is_interrupted_after_every_few_steps_ends_the_same(graph, tm
     assert done.log == expected.log
     assert done.kernels == expected.kernels
     assert done.removed == expected.removed
-    assert done.removed  # hidden units that nothing reads, or that were pruned
     assert done.dead == expected.dead
     assert len(chosen) == 1
     ours, theirs = run.trainer.module, whole.trainer.module
@@ -140,6 +177,7 @@ def test_a_run_that_is_interrupted_after_every_few_steps_ends_the_same(graph, tm
     for name, tensor_format in ours.formats.items():
         assert torch.equal(tensor_format.mask, theirs.formats[name].mask)
         assert torch.equal(tensor_format.grid.scale, theirs.formats[name].grid.scale)
+    return run
 
 
 def test_what_the_passes_took_counts_over_all_lives(graph, plan, tmp_path):

@@ -9,7 +9,9 @@ from toolchain.graph import load_graph
 from toolchain.module import OnnxModule
 from toolchain.plan import TrainOptions
 from toolchain.progress import NullProgress
-from toolchain.trainers import make_trainer
+from toolchain.request import Request, read_request
+from toolchain.resolve import make_plan
+from toolchain.trainers import lend_normalization, make_trainer
 from toolchain.workload import Workload
 
 LINEAR = """
@@ -30,9 +32,64 @@ whole (float[N, 2] x) => (int64[N] y) { y = ArgMax<axis = 1, keepdims = 0>(x) }
 
 def trainer_for(text, kind="task", **options):
     graph = load_graph(onnx.parser.parse_model(text))
-    rows = Dataset({"x": np.zeros((8, 2), np.float32)}, None, Preprocessing(), kind, "zeros")
+    shape = [size for size in graph.inputs[0].shape if isinstance(size, int)]
+    rows = Dataset({"x": np.zeros((8, *shape), np.float32)}, None, Preprocessing(), kind, "zeros")
     workload = Workload(Split(rows, rows, rows, ""), None, ())
     return make_trainer(TrainOptions(**options), OnnxModule(graph), OnnxModule(graph), workload, NullProgress())
+
+
+DEEP = """
+<ir_version: 8, opset_import: ["" : 17]>
+deep (float[N, 1, 2] x) => (%s)
+<float[2, 1, 1] v = {2, -1}, float[1, 2, 1] w = {3, 1}> { h = Conv(x, v)  a = Relu(h)  k = Conv(a, w)  b = Relu(k)  %s }
+"""
+SCORES = DEEP % ("float[N, 2] y", "y = Flatten(b)")
+MAP = DEEP % ("float[N, 1, 2] y", "y = Relu(b)")
+
+
+def lend(trainer, **asked):
+    recipe = Request(**{"prune": "2x", "epochs": 1, **asked})
+    return lend_normalization(make_plan(trainer.module.graph, read_request(recipe)), trainer)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr("toolchain.unfolding.FEWEST", 2)
+
+
+@pytest.mark.usefixtures("few")
+def test_normalizations_are_lent_for_pruning_and_change_nothing():
+    trainer = trainer_for(SCORES)
+    before, x = trainer.module, np.random.default_rng(0).standard_normal((4, 1, 2)).astype(np.float32)
+    names = lend(trainer)
+    added = [node for node in trainer.module.graph.nodes if node.op == "BatchNormalization"]
+    assert tuple(node.name for node in added) == names
+    assert len(names) == 2
+    assert torch.allclose(trainer.module.eval()({"x": x})["y"], before({"x": x})["y"], atol=1e-5)
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(
+    ("text", "kind", "asked"),
+    [
+        (SCORES, "synthetic", {}),
+        (MAP, "task", {}),
+        (SCORES, "task", {"epochs": 0}),
+        (SCORES, "task", {"prune": None, "quant": "2bit"}),
+    ],
+    ids=["synthetic", "map", "no training", "no pruning"],
+)
+def test_none_are_lent_where_they_would_mislead_or_nothing_is_pruned(text, kind, asked):
+    trainer = trainer_for(text, kind)
+    before = trainer.module
+    assert lend(trainer, **asked) == ()
+    assert trainer.module is before
+
+
+@pytest.mark.usefixtures("few")
+def test_none_are_lent_where_a_recipe_says_never(tmp_path):
+    (tmp_path / "r.toml").write_text('[train]\nrenormalize = "never"\n')
+    assert lend(trainer_for(SCORES), recipe=tmp_path / "r.toml") == ()
 
 
 def test_the_learning_rate_is_as_asked_or_fits_the_model_and_the_data():

@@ -28,6 +28,7 @@ from toolchain.lowering import lower
 from toolchain.module import OnnxModule
 from toolchain.plan import Plan, PruneSchedule
 from toolchain.prunable import find_prunable
+from toolchain.refolding import refold
 from toolchain.run import Compression, Run
 from toolchain.shrinking import remove_dead
 
@@ -61,6 +62,7 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
             run.train(phase, (1 - quant_share) * phase.share)
             if phase.is_final:
                 run.do(shrink)  # as soon as the masks are final: what follows trains and times the smaller model
+        run.do(partial(_fold_lent, run))
     choose = partial(_choose_kernels, plan, run, sample)
     if plan.quantize is None:
         run.do(choose, "choose kernels", KERNELS_WEIGHT)
@@ -81,6 +83,13 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
             run.do(shrink)
         run.do(partial(_round_biases, run.trainer))
     return run.done
+
+
+def _fold_lent(run: Run) -> None:
+    """Fold the normalizations that were lent for pruning: kernels are chosen for the model that is exported."""
+    if run.lent:
+        run.trainer.module = refold(run.trainer.module.eval(), run.lent)
+        run.done.refolded_after = len(run.done.removed)
 
 
 def _find_learning_rate(plan: Plan, run: Run) -> None:

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 
 from calibration.data import Batch, Dataset, Preprocessing
-from passes.score_choice import describe_trials
 from toolchain.checkpoint import Checkpoint
 from toolchain.compression import run_passes
-from toolchain.deadline import deadline_for, shortage
+from toolchain.deadline import deadline_for
 from toolchain.description import describe_plan
 from toolchain.errors import RecipeError, TrainingError
 from toolchain.export import Parity, WrittenModel, check_export, shorten, write_model
@@ -34,8 +33,9 @@ from toolchain.measure import (
     write_report,
 )
 from toolchain.module import OnnxModule
+from toolchain.notes import frozen_note, tell, training_notes, ways
 from toolchain.outputs import check_output, default_checkpoint, default_output, default_report
-from toolchain.plan import Allocate, Device, EncodingName, Objective, Plan, Precision, TargetName
+from toolchain.plan import Allocate, Device, EncodingName, Objective, Precision, TargetName
 from toolchain.progress import NullProgress, Progress
 from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
@@ -43,10 +43,8 @@ from toolchain.resume import can_resume, identify
 from toolchain.run import Compression, Run
 from toolchain.source import load_source
 from toolchain.storage import write_encoded
-from toolchain.trainers import make_trainer
+from toolchain.trainers import lend_normalization, make_trainer
 from toolchain.workload import load_workload
-
-RESUMED = "The run was interrupted and went on from a checkpoint; its times are those of all its parts together."
 
 # Parts of the whole job's time, for the time left; the rest is training.
 LOAD_WEIGHT, EXPORT_WEIGHT, MEASURE_WEIGHT = 0.02, 0.03, 0.06
@@ -182,15 +180,18 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     module = OnnxModule(graph).to(teacher.device)
     workload = load_workload(teacher, data, evaluation, preprocessing or Preprocessing(), plan.train.seed)
     trainer = make_trainer(plan.train, module, teacher, workload, told)
-    varied = trainer.augmentation.says if plan.train.epochs != 0 else ""
-    notes = _tell(told, note, _frozen_note(module), *workload.notes, varied, RESUMED if resumed else "")
+    lent = lend_normalization(plan, trainer)
+    notes = tell(told, note, frozen_note(module), *workload.notes, *ways(trainer, plan, lent, resumed))
     loaded = time.monotonic()
 
     until = None if plan.train.budget_s is None else started + plan.train.budget_s - _reserve(plan.train.budget_s)
     sample = _first(workload.split.evaluation, graph, 1)
     checkpoint = Checkpoint(default_checkpoint(path), identify(source, plan, workload), told.note)
     run = Run(
-        trainer, deadline_for(plan, trainer.steps_per_epoch, until), checkpoint if plan.train.epochs != 0 else None
+        trainer,
+        deadline_for(plan, trainer.steps_per_epoch, until),
+        checkpoint if plan.train.epochs != 0 else None,
+        lent,
     )
     run.begin(checkpoint.read() if resumed else None)
     try:
@@ -223,32 +224,12 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         },
         convergence=done.log,
         phases=[asdict(row) for row in done.phases],
-        notes=[*notes, *_tell(told, describe_dead(weights), note, *_training_notes(plan, done))],
+        notes=[*notes, *tell(told, describe_dead(weights), note, *training_notes(plan, done))],
     )
     document = build_report(measured)
     page = write_report(document, folder)
     checkpoint.remove()
     return CompressResult(path, document, page, tuple(judge(document, request.gates)))
-
-
-def _tell(progress: Progress, *texts: str) -> list[str]:
-    """Tell those texts that are not empty, and return them."""
-    notes = [text for text in texts if text]
-    for text in notes:
-        progress.note(text)
-    return notes
-
-
-def _training_notes(plan: Plan, done: Compression) -> tuple[str, ...]:
-    """Return what the report says of how training went."""
-    late = shortage(done.phases) if plan.train.epochs is None else ""
-    return describe_trials(done.scores), *done.notes, late
-
-
-def _frozen_note(module: OnnxModule) -> str:
-    nodes = [node for island in module.program.islands for node in island.nodes]
-    operators = ", ".join(dict.fromkeys(f"{node.domain}.{node.op}" if node.domain else node.op for node in nodes))
-    return f"left to ONNX Runtime, frozen, no gradient passes them ({len(nodes)}): {operators}" if nodes else ""
 
 
 def _with_rescued(error: TrainingError, module: OnnxModule, target: Path) -> TrainingError:

@@ -16,7 +16,7 @@
     structure = "2:4"              # of every matched tensor
     quant = "8bit"                 # false keeps it float
 
-    [train]                        # fields of plan.TrainOptions: batch_size, learning_rate, precision, augment
+    [train]                        # of plan.TrainOptions: batch_size, learning_rate, precision, augment, renormalize
     [prune_schedule]               # of plan.PruneSchedule
     [quant_schedule]               # of plan.QuantSchedule
     [calibration]                  # of plan.CalibrationOptions
@@ -48,7 +48,13 @@ from toolchain.values import (
 
 TOP_KEYS = ("prune", "structure", "round", "quant", "first_last", "epochs", "budget", "exclude")
 RULE_KEYS = ("match", "op", "prune", "structure", "quant", "exclude")
-TRAIN_KEYS = ("batch_size", "learning_rate", "precision", "augment")  # the rest are top-level keys or options
+TRAIN_KEYS = (
+    "batch_size",
+    "learning_rate",
+    "precision",
+    "augment",
+    "renormalize",
+)  # the rest are top-level keys or options
 
 
 @dataclass(frozen=True)

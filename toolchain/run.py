@@ -16,6 +16,8 @@ from toolchain.channels.modules import replay
 from toolchain.checkpoint import Checkpoint, State
 from toolchain.deadline import TRAINING_WEIGHT, Deadline, PhaseLength
 from toolchain.export import KernelChoice
+from toolchain.module import OnnxModule
+from toolchain.refolding import refold
 
 
 @dataclass
@@ -27,6 +29,7 @@ class Compression:
         log: interim figures of all phases.
         phases: how long each of them trained.
         removed: what went out of the model, one step after the other: indices of channels by group.
+        refolded_after: how many of these steps came before the lent normalizations were folded; None before that.
         dead: how many nonzero weights went out with them, by tensor name.
         costs: of keeping one weight, by tensor name, where tensors are not compared by parameters.
         scores: the loss that a short trial of each score led to; empty where none was tried.
@@ -40,6 +43,7 @@ class Compression:
     log: list[LogEntry] = field(default_factory=list)
     phases: list[PhaseLength] = field(default_factory=list)
     removed: list[dict[str, list[int]]] = field(default_factory=list)
+    refolded_after: int | None = None
     dead: dict[str, int] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
@@ -54,6 +58,7 @@ class Compression:
         phases = [asdict(row) for row in self.phases]
         found: State = {"removed": self.removed, "dead": self.dead, "costs": self.costs, "scores": self.scores}
         found |= {"learning_rate": self.learning_rate, "bits": self.bits, "notes": self.notes}
+        found |= {"refolded_after": self.refolded_after}
         return {"kernels": kernels, "log": self.log, "phases": phases, **found}
 
     def restore(self, state: State) -> None:
@@ -63,7 +68,7 @@ class Compression:
         self.log, self.removed, self.dead = state["log"], state["removed"], state["dead"]
         self.costs, self.scores = state["costs"], state["scores"]
         self.bits, self.notes = state["bits"], state["notes"]
-        self.learning_rate = state["learning_rate"]
+        self.learning_rate, self.refolded_after = state["learning_rate"], state["refolded_after"]
 
 
 @dataclass
@@ -74,6 +79,7 @@ class Run:
         trainer: the models, the data and the generator of random numbers.
         deadline: the training time.
         checkpoint: is offered the state; None keeps none.
+        lent: names of the BatchNormalization nodes that the module has only while it is pruned.
         done: what was reached.
         met: how many actions were asked for so far.
         finished: how many of them are done, in this process or before.
@@ -83,6 +89,7 @@ class Run:
     trainer: Trainer
     deadline: Deadline
     checkpoint: Checkpoint | None
+    lent: tuple[str, ...] = ()
     done: Compression = field(default_factory=Compression)
     met: int = 0
     finished: int = 0
@@ -158,10 +165,7 @@ class Run:
         self.done.restore(state["done"])
         if self.done.learning_rate is not None:
             self.trainer.learning_rate = self.done.learning_rate
-        if self.done.removed:
-            device, sample = self.trainer.module.device, self.trainer.example()
-            self.trainer.module = replay(self.trainer.teacher.graph, sample, self.done.removed).to(device)
-        module = self.trainer.module
+        self.trainer.module = module = self._reached()
         self.finished, self.under_way = state["finished"], state["under_way"]
         Snapshot.from_state(state["module"], module.device).restore(module)
         self.trainer.rng.bit_generator.state = state["random"]["numpy"]
@@ -170,3 +174,15 @@ class Run:
             torch.cuda.set_rng_state(state["random"]["cuda"])
         self.deadline.restore(state["deadline"])
         self.done.earlier_s = state["took_s"]
+
+    def _reached(self) -> OnnxModule:
+        """Return a module of the shape that the model has reached; its values are any."""
+        module, removed, before = self.trainer.module, self.done.removed, self.done.refolded_after
+        device, sample = module.device, self.trainer.example()
+        if removed[:before]:
+            module = replay(module.graph, sample, removed[:before]).to(device)
+        if before is not None:
+            module = refold(module.eval(), self.lent)
+            if removed[before:]:
+                module = replay(module.graph, sample, removed[before:]).to(device)
+        return module

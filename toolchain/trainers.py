@@ -1,4 +1,6 @@
-"""Sets up the training of a run: the objective, the learning rate, how images are varied."""
+"""Sets up the training of a run: the objective, the learning rate, how images are varied, what is normalised."""
+
+from itertools import islice
 
 import numpy as np
 import torch
@@ -9,8 +11,9 @@ from passes.objective import objective_for
 from passes.trainer import Trainer
 from toolchain.errors import ModelError
 from toolchain.module import OnnxModule
-from toolchain.plan import TrainOptions
+from toolchain.plan import Plan, TrainOptions
 from toolchain.progress import Progress
+from toolchain.unfolding import bare_convolutions, unfold
 from toolchain.workload import Workload
 
 LEARNING_RATE = 2e-3
@@ -19,6 +22,7 @@ LEARNING_RATE = 2e-3
 FIXED_NORM_LEARNING_RATE = 2e-4
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SMALLEST_NORM = 16  # samples at a time from which batch statistics mean something
+MOMENT_SAMPLES = 1024  # that the statistics of a normalization that is lent are taken from
 
 
 def make_trainer(
@@ -55,3 +59,23 @@ def make_trainer(
         rng=np.random.default_rng(options.seed),
         progress=progress,
     )
+
+
+def lend_normalization(plan: Plan, trainer: Trainer) -> tuple[str, ...]:
+    """Give the module of ``trainer`` normalizations for the time of pruning; return the names of their nodes.
+
+    There are none where nothing is pruned and trained, where batch statistics say little, and for models whose outputs
+    are maps: an image in, an image out, and what normalises by the batch changes how bright it is.
+    """
+    graph = trainer.module.graph
+    maps = any(value.shape is None or len(value.shape) > 2 for value in graph.outputs)
+    wanted = plan.prune is not None and plan.train.epochs != 0 and plan.train.renormalize == "auto"
+    convolutions = bare_convolutions(graph) if wanted and trainer.moves_normalization and not maps else []
+    if not convolutions:
+        return ()
+    size = trainer.batch_samples
+    batches = islice(trainer.data.batches(size), -(-MOMENT_SAMPLES // size))
+    whole = (trainer.tensors(batch)[0] for batch in batches if len(batch) == size)
+    unfolded, names = unfold(trainer.module.eval(), convolutions, whole)
+    trainer.module = OnnxModule(unfolded).to(trainer.module.device)
+    return names
