@@ -9,7 +9,7 @@ Path = Literal["fixed", "stages", "gradual"]
 
 GROWTH = 1.3  # of the penalty per update: arXiv 1903.09769, section 3
 START_OF_BALANCED = 0.1  # of the strongest pull, where residuals then say how to go on
-SNAP_FROM = 0.5  # of a phase, from which weights are fixed to their levels: first ADMM brings them near
+SNAP_FROM = 0.8  # of a phase, from which weights are fixed to their levels: first ADMM brings them near
 LEAST_RATE = 0.02  # of the peak, at which a cycle of the learning rate ends
 
 
@@ -35,7 +35,7 @@ class Schedule:
         reweighted: whether the projection shrinks what it keeps, small weights more than large ones (``reweighting``).
         sharpness: radius of the sharpness-aware gradient (Foret et al. 2021), taken at the weights moved so far uphill;
             0 is the plain gradient. It doubles the cost of a step.
-        snaps: moments in the second half of the phase at which more weights are fixed to their levels, those nearest to
+        snaps: moments in the last fifth of the phase at which more weights are fixed to their levels, those nearest to
             one first (``snapping``); 0 fixes none before the end.
     """
 

@@ -172,7 +172,7 @@ class QuantSchedule:
         rho: part of the way to the projection, 0..1, that each optimizer step moves the weights at the end of the ramp.
         admm_share: part of the training time spent in ADMM; the rest is straight-through fine-tuning on the grid.
         time_share: part of the whole training time that quantization gets when the model is pruned as well.
-        snaps: moments in the second half of ADMM at which more weights are fixed to their levels, those nearest to one
+        snaps: moments in the last fifth of ADMM at which more weights are fixed to their levels, those nearest to one
             first, while the others train on; 0 fixes none before the end.
         scales: how the scales follow the weights while these train on the grid: refitted to them by least squares, or
             learned by their own gradients.

@@ -55,8 +55,8 @@ def test_stages_are_equal_parts():
     assert [schedule.tightening(done) for done in (0.0, 0.5)] == [0.5, 1.0]
 
 
-def test_weights_are_fixed_in_equal_parts_of_the_second_half():
+def test_weights_are_fixed_in_equal_parts_of_the_last_fifth():
     schedule = Schedule(snaps=3)
-    shares = [schedule.snapped(done) for done in (0.0, 0.49, 0.5, 0.66, 0.67, 0.84, 0.99, 1.0)]
+    shares = [schedule.snapped(done) for done in (0.0, 0.79, 0.8, 0.86, 0.87, 0.94, 0.99, 1.0)]
     assert shares == [0.0, 0.0, 0.25, 0.25, 0.5, 0.75, 0.75, 1.0]
-    assert [Schedule().snapped(done) for done in (0.0, 0.5, 1.0)] == [0.0] * 3
+    assert [Schedule().snapped(done) for done in (0.0, 0.8, 1.0)] == [0.0] * 3
