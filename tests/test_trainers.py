@@ -30,10 +30,11 @@ whole (float[N, 2] x) => (int64[N] y) { y = ArgMax<axis = 1, keepdims = 0>(x) }
 """
 
 
-def trainer_for(text, kind="task", **options):
+def trainer_for(text, kind="task", rows=None, **options):
     graph = load_graph(onnx.parser.parse_model(text))
-    shape = [size for size in graph.inputs[0].shape if isinstance(size, int)]
-    rows = Dataset({"x": np.zeros((8, *shape), np.float32)}, None, Preprocessing(), kind, "zeros")
+    if rows is None:
+        rows = np.zeros((8, *(size for size in graph.inputs[0].shape if isinstance(size, int))), np.float32)
+    rows = Dataset({"x": rows}, None, Preprocessing(), kind, "rows")
     workload = Workload(Split(rows, rows, rows, ""), None, ())
     return make_trainer(TrainOptions(**options), OnnxModule(graph), OnnxModule(graph), workload, NullProgress())
 
@@ -66,6 +67,17 @@ def test_normalizations_are_lent_for_pruning_and_change_nothing():
     assert tuple(node.name for node in added) == names
     assert len(names) == 2
     assert torch.allclose(trainer.module.eval()({"x": x})["y"], before({"x": x})["y"], atol=1e-5)
+
+
+@pytest.mark.usefixtures("few")
+def test_the_statistics_of_what_is_lent_are_those_of_all_data_whatever_their_order(monkeypatch):
+    monkeypatch.setattr("toolchain.trainers.MOMENT_SAMPLES", 16)
+    x = np.sort(np.random.default_rng(0).standard_normal((400, 1, 2)).astype(np.float32), axis=0)
+    trainer = trainer_for(SCORES, rows=x, batch_size=8)
+    lend(trainer)
+    first = next(node for node in trainer.module.graph.nodes if node.op == "BatchNormalization")
+    mean = trainer.module.tensor(first.inputs[3])
+    assert mean.tolist() == pytest.approx([2 * x.mean(), -x.mean()], abs=0.2)
 
 
 @pytest.mark.usefixtures("few")

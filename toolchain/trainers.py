@@ -1,7 +1,5 @@
 """Sets up the training of a run: the objective, the learning rate, how images are varied, what is normalised."""
 
-from itertools import islice
-
 import numpy as np
 import torch
 
@@ -73,9 +71,10 @@ def lend_normalization(plan: Plan, trainer: Trainer) -> tuple[str, ...]:
     convolutions = bare_convolutions(graph) if wanted and trainer.moves_normalization and not maps else []
     if not convolutions:
         return ()
-    size = trainer.batch_samples
-    batches = islice(trainer.data.batches(size), -(-MOMENT_SAMPLES // size))
-    whole = (trainer.tensors(batch)[0] for batch in batches if len(batch) == size)
-    unfolded, names = unfold(trainer.module.eval(), convolutions, whole)
+    size, count = trainer.batch_samples, len(trainer.data)
+    # From everywhere in the data, which may lie in the order of their classes.
+    rows = np.linspace(0, count - 1, -(-min(MOMENT_SAMPLES, count) // size) * size).round().astype(np.int64)
+    batches = (trainer.tensors(trainer.data.batch(part))[0] for part in rows.reshape(-1, size))
+    unfolded, names = unfold(trainer.module.eval(), convolutions, batches)
     trainer.module = OnnxModule(unfolded).to(trainer.module.device)
     return names
