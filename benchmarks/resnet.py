@@ -45,13 +45,14 @@ ROWS = {
     "5x": ["--prune", "5x"],
     "10x": ["--prune", "10x"],
     "20x": ["--prune", "20x"],
+    "10x-bare": ["--prune", "10x", "--recipe", "benchmarks/bare.toml"],  # without the normalizations that are lent
     "groups2x": ["--prune", "2x", "--structure", "groups"],
     "groups4x": ["--prune", "4x", "--structure", "groups"],
     "channel2x": ["--prune", "2x", "--structure", "channel", "--round", "8"],
     "int8": ["--quant", "8bit"],
     "groups2x-int8": ["--prune", "2x", "--structure", "groups", "--quant", "8bit"],
 }
-ONLY_SMALLER = ("5x", "10x", "20x")  # zeros that no kernel skips: not on the front of speed
+ONLY_SMALLER = ("5x", "10x", "20x", "10x-bare")  # zeros that no kernel skips: not on the front of speed
 FILES = ROOT / "build" / "benchmarks"
 
 

@@ -84,7 +84,8 @@ def plan(graph, tmp_path):
 
 def plan_for(graph, folder, **request):
     (folder / "recipe.toml").write_text("[train]\nbatch_size = 16\n[prune_schedule]\nupdate_every = 3\n")
-    return make_plan(graph, read_request(Request(quant="2bit", epochs=6, recipe=folder / "recipe.toml", **request)))
+    request = {"quant": "2bit", "epochs": 6, **request}
+    return make_plan(graph, read_request(Request(recipe=folder / "recipe.toml", **request)))
 
 
 @pytest.fixture
@@ -141,7 +142,15 @@ def test_a_run_that_is_interrupted_after_every_few_steps_ends_the_same(graph, tm
     assert run.done.removed  # hidden units that nothing reads, or that were pruned
 
 
-@pytest.mark.parametrize("request_", [{"prune": "4x"}, {"prune": "2x", "structure": "channel", "round_to": 4}])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"prune": "4x"},
+        {"prune": "4x", "quant": None},
+        {"prune": "2x", "structure": "channel", "round_to": 4},
+        {"quant": "ternary"},
+    ],
+)
 def test_normalizations_that_are_lent_are_folded_also_where_a_run_is_interrupted(
     tmp_path, chosen, monkeypatch, request_
 ):
@@ -175,8 +184,11 @@ def check_interrupted(graph, tmp_path, chosen, life, request_):
     assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
     assert list(ours.formats) == list(theirs.formats)
     for name, tensor_format in ours.formats.items():
-        assert torch.equal(tensor_format.mask, theirs.formats[name].mask)
-        assert torch.equal(tensor_format.grid.scale, theirs.formats[name].grid.scale)
+        other = theirs.formats[name]
+        assert (tensor_format.mask is None) == (other.mask is None)
+        assert tensor_format.mask is None or torch.equal(tensor_format.mask, other.mask)
+        assert (tensor_format.grid is None) == (other.grid is None)
+        assert tensor_format.grid is None or torch.equal(tensor_format.grid.scale, other.grid.scale)
     return run
 
 

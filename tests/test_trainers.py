@@ -59,7 +59,7 @@ def few(monkeypatch):
 
 
 @pytest.mark.usefixtures("few")
-def test_normalizations_are_lent_for_pruning_and_change_nothing():
+def test_normalizations_are_lent_for_training_and_change_nothing():
     trainer = trainer_for(SCORES)
     before, x = trainer.module, np.random.default_rng(0).standard_normal((4, 1, 2)).astype(np.float32)
     names = lend(trainer)
@@ -87,11 +87,10 @@ def test_the_statistics_of_what_is_lent_are_those_of_all_data_whatever_their_ord
         (SCORES, "synthetic", {}),
         (MAP, "task", {}),
         (SCORES, "task", {"epochs": 0}),
-        (SCORES, "task", {"prune": None, "quant": "2bit"}),
     ],
-    ids=["synthetic", "map", "no training", "no pruning"],
+    ids=["synthetic", "map", "no training"],
 )
-def test_none_are_lent_where_they_would_mislead_or_nothing_is_pruned(text, kind, asked):
+def test_none_are_lent_where_they_would_mislead_or_nothing_is_trained(text, kind, asked):
     trainer = trainer_for(text, kind)
     before = trainer.module
     assert lend(trainer, **asked) == ()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import load_graph
 from toolchain.module import OnnxModule
 from toolchain.refolding import refold
@@ -75,6 +76,28 @@ def test_what_was_trained_with_normalizations_is_folded_exactly(x, bias):
     assert torch.allclose(folded(x)["y"], expected, atol=1e-4 * float(expected.abs().max()))
     assert torch.equal(folded.weights()["w1"] == 0, weight == 0)
     assert {"w0", "b0"} <= folded.weights().keys()
+
+
+@pytest.mark.parametrize(
+    ("levels", "sign", "folds"),
+    [((-1, 0, 1), -1, True), ((-2, -1, 0, 1), 1, True), ((-2, -1, 0, 1), -1, False)],
+    ids=["symmetric", "positive", "a negative factor and levels that are not symmetric"],
+)
+def test_a_grid_takes_the_factors_into_its_scales(x, levels, sign, folds):
+    _, graph, names = lend(chain(FEWEST), x)
+    module = OnnxModule(graph).eval()
+    weight, scale = module.weights()["w1"], torch.rand(4, generator=torch.Generator().manual_seed(2)) + 0.5
+    module.formats["w1"] = TensorFormat(None, Grid(levels, scale, axis=0))
+    with torch.no_grad():
+        weight.copy_(module.formats["w1"].project(weight * 3))
+        module.weights()[next(node.inputs[1] for node in graph.nodes if node.name == names[1])].mul_(2 * sign)
+    folded = refold(module, names)
+    expected = module(x)["y"].detach()
+    assert torch.allclose(folded(x)["y"], expected, atol=1e-4 * float(expected.abs().max()))
+    now = folded.weights()["w1"]
+    assert torch.equal(folded.formats["w1"].project(now), now)
+    assert any(node.op == "BatchNormalization" for node in folded.graph.nodes) != folds
+    assert torch.equal(folded.formats["w1"].grid.scale, scale) != folds
 
 
 def test_only_the_named_normalizations_are_folded(x):

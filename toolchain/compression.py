@@ -62,7 +62,9 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
             run.train(phase, (1 - quant_share) * phase.share)
             if phase.is_final:
                 run.do(shrink)  # as soon as the masks are final: what follows trains and times the smaller model
-        run.do(partial(_fold_lent, run))
+    fold = partial(_fold_lent, run)
+    if plan.quantize is None or _has_groups(plan):
+        run.do(fold)  # kernels are chosen for what is exported, and those of groups take no normalization in
     choose = partial(_choose_kernels, plan, run, sample)
     if plan.quantize is None:
         run.do(choose, "choose kernels", KERNELS_WEIGHT)
@@ -81,14 +83,21 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         run.train(Phase("train in grid", 1.0, stage, _settle), quant_share * (1 - admm_share))
         if plan.prune is not None and not blocks:
             run.do(shrink)
+        run.do(fold)
         run.do(partial(_round_biases, run.trainer))
     return run.done
 
 
+def _has_groups(plan: Plan) -> bool:
+    return plan.prune is not None and any(group.structure.kind == "groups" for group in plan.prune.groups)
+
+
 def _fold_lent(run: Run) -> None:
-    """Fold the normalizations that were lent for pruning: kernels are chosen for the model that is exported."""
-    if run.lent:
+    """Fold the normalizations that were lent for training."""
+    if run.lent and run.done.refolded_after is None:
         run.trainer.module = refold(run.trainer.module.eval(), run.lent)
+        left = {node.name for node in run.trainer.module.graph.nodes}
+        run.done.refolded = [name for name in run.lent if name not in left]
         run.done.refolded_after = len(run.done.removed)
 
 

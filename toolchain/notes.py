@@ -28,11 +28,11 @@ def training_notes(plan: Plan, done: Compression) -> tuple[str, ...]:
 
 
 def ways(trainer: Trainer, plan: Plan, lent: Sequence[str], resumed: bool) -> tuple[str, ...]:
-    """Return what there is to say of how training will go; ``lent`` names normalizations for the time of pruning."""
+    """Return what there is to say of how training will go; ``lent`` names normalizations for the time of training."""
     again = RESUMED if resumed else ""
     if plan.train.epochs == 0:
         return (again,)
-    many = f"{len(lent)} convolutions have a BatchNormalization again while they are pruned"
+    many = f"{len(lent)} convolutions have a BatchNormalization again while they train"
     return trainer.augmentation.says, f"{many}; it is folded back into them, as it was." if lent else "", again
 
 

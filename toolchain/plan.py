@@ -103,7 +103,7 @@ class TrainOptions:
         learning_rate: of Adam, at the peak of its schedule; None finds one by a short test on the model and the data.
         precision: in which training multiplies; ``"bfloat16"`` is faster on CPUs and GPUs that have it, and coarser.
         augment: how training images are varied; None lets the model and the data decide.
-        renormalize: whether convolutions are lent a BatchNormalization while a deep model is pruned (``unfolding``).
+        renormalize: whether the convolutions of a deep model are lent a BatchNormalization (``unfolding``).
         seed: of every random choice.
         device: ``"auto"`` takes CUDA where there is one.
     """

@@ -29,7 +29,8 @@ class Compression:
         log: interim figures of all phases.
         phases: how long each of them trained.
         removed: what went out of the model, one step after the other: indices of channels by group.
-        refolded_after: how many of these steps came before the lent normalizations were folded; None before that.
+        refolded: names of the lent normalizations that were folded.
+        refolded_after: how many of the steps of ``removed`` came before that; None where it is still to come.
         dead: how many nonzero weights went out with them, by tensor name.
         costs: of keeping one weight, by tensor name, where tensors are not compared by parameters.
         scores: the loss that a short trial of each score led to; empty where none was tried.
@@ -43,6 +44,7 @@ class Compression:
     log: list[LogEntry] = field(default_factory=list)
     phases: list[PhaseLength] = field(default_factory=list)
     removed: list[dict[str, list[int]]] = field(default_factory=list)
+    refolded: list[str] = field(default_factory=list)
     refolded_after: int | None = None
     dead: dict[str, int] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
@@ -58,7 +60,7 @@ class Compression:
         phases = [asdict(row) for row in self.phases]
         found: State = {"removed": self.removed, "dead": self.dead, "costs": self.costs, "scores": self.scores}
         found |= {"learning_rate": self.learning_rate, "bits": self.bits, "notes": self.notes}
-        found |= {"refolded_after": self.refolded_after}
+        found |= {"refolded": self.refolded, "refolded_after": self.refolded_after}
         return {"kernels": kernels, "log": self.log, "phases": phases, **found}
 
     def restore(self, state: State) -> None:
@@ -68,7 +70,8 @@ class Compression:
         self.log, self.removed, self.dead = state["log"], state["removed"], state["dead"]
         self.costs, self.scores = state["costs"], state["scores"]
         self.bits, self.notes = state["bits"], state["notes"]
-        self.learning_rate, self.refolded_after = state["learning_rate"], state["refolded_after"]
+        self.refolded, self.refolded_after = state["refolded"], state["refolded_after"]
+        self.learning_rate = state["learning_rate"]
 
 
 @dataclass
@@ -79,7 +82,7 @@ class Run:
         trainer: the models, the data and the generator of random numbers.
         deadline: the training time.
         checkpoint: is offered the state; None keeps none.
-        lent: names of the BatchNormalization nodes that the module has only while it is pruned.
+        lent: names of the BatchNormalization nodes that the module has only while it trains.
         done: what was reached.
         met: how many actions were asked for so far.
         finished: how many of them are done, in this process or before.
@@ -182,7 +185,7 @@ class Run:
         if removed[:before]:
             module = replay(module.graph, sample, removed[:before]).to(device)
         if before is not None:
-            module = refold(module.eval(), self.lent)
+            module = refold(module.eval(), self.done.refolded)
             if removed[before:]:
                 module = replay(module.graph, sample, removed[before:]).to(device)
         return module

@@ -60,14 +60,14 @@ def make_trainer(
 
 
 def lend_normalization(plan: Plan, trainer: Trainer) -> tuple[str, ...]:
-    """Give the module of ``trainer`` normalizations for the time of pruning; return the names of their nodes.
+    """Give the module of ``trainer`` normalizations for the time of training; return the names of their nodes.
 
-    There are none where nothing is pruned and trained, where batch statistics say little, and for models whose outputs
+    There are none where nothing is trained, where batch statistics say little, and for models whose outputs
     are maps: an image in, an image out, and what normalises by the batch changes how bright it is.
     """
     graph = trainer.module.graph
     maps = any(value.shape is None or len(value.shape) > 2 for value in graph.outputs)
-    wanted = plan.prune is not None and plan.train.epochs != 0 and plan.train.renormalize == "auto"
+    wanted = plan.train.epochs != 0 and plan.train.renormalize == "auto"
     convolutions = bare_convolutions(graph) if wanted and trainer.moves_normalization and not maps else []
     if not convolutions:
         return ()

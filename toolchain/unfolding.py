@@ -20,7 +20,7 @@ from toolchain.graph import Graph, Node, load_graph
 from toolchain.graph.flatten import flatten
 from toolchain.module import OnnxModule
 
-# Fewer layers train well as they are. ResNet-20, 10x, 10 epochs: REPLACE_EVIDENCE
+# Fewer layers train well as they are.
 FEWEST = 6
 EPSILON = 1e-5
 OLDEST_OPSET = 9  # before it BatchNormalization has other attributes

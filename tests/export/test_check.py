@@ -22,9 +22,8 @@ SHAPES = {"w": (8, 4), "v": (8, 16)}
 @pytest.mark.parametrize(("size", "samples"), [("N", 70), ("16", 64)])
 def test_outputs_are_compared_in_numbers_and_class_scores_in_decisions(build, tmp_path, size, samples):
     module = build(TEXT % (size, size, size), SHAPES)
-    data = Dataset(
-        {"x": np.random.default_rng(0).standard_normal((70, 8)).astype(np.float32)}, None, Preprocessing(), "unlabelled", ""
-    )
+    x = np.random.default_rng(0).standard_normal((70, 8)).astype(np.float32)
+    data = Dataset({"x": x}, None, Preprocessing(), "unlabelled", "noise")
     file = tmp_path / "m.onnx"
     file.write_bytes(write_model(module, {}).proto.SerializeToString())
     parity = check_export(file, module, data)

@@ -25,9 +25,8 @@ def module(build):
 
 @pytest.fixture
 def data():
-    return Dataset(
-        {"x": np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)}, None, Preprocessing(), "unlabelled", ""
-    )
+    x = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
+    return Dataset({"x": x}, None, Preprocessing(), "unlabelled", "noise")
 
 
 def exported(module, path, change=None):
