@@ -50,9 +50,11 @@ ROWS = {
     "groups4x": ["--prune", "4x", "--structure", "groups"],
     "channel2x": ["--prune", "2x", "--structure", "channel", "--round", "8"],
     "int8": ["--quant", "8bit"],
+    "2bit": ["--quant", "2bit"],
+    "binary": ["--quant", "binary"],
     "groups2x-int8": ["--prune", "2x", "--structure", "groups", "--quant", "8bit"],
 }
-ONLY_SMALLER = ("5x", "10x", "20x", "10x-bare")  # zeros that no kernel skips: not on the front of speed
+ONLY_SMALLER = ("5x", "10x", "20x", "10x-bare", "2bit", "binary")  # no faster than int8: not on the front of speed
 FILES = ROOT / "build" / "benchmarks"
 
 
