@@ -84,7 +84,7 @@ def save(name: str, result: dict[str, Any]) -> Path:
     """Write ``results/NAME.json``, in which no folder of this machine is named."""
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1).replace(f"{SHARED}/", "shared/") + "\n")
+    path.write_text(json.dumps(result, indent=1).replace(f"{SHARED}/", "shared/").replace(f"{ROOT}/", "") + "\n")
     return path
 
 
