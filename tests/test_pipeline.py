@@ -79,6 +79,40 @@ def write(text, path):
     return path
 
 
+BARE = """
+<ir_version: 8, opset_import: ["" : 17]>
+bare (float[N, 1, 8, 8] image) => (float[N, 4] logits)
+  <float[8, 1, 3, 3] w1, float[8] b1, float[8, 8, 3, 3] w2, float[4, 128] w3> {
+  c = Conv<pads = [1, 1, 1, 1]>(image, w1, b1)
+  r = Relu(c)
+  d = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>(r, w2)
+  s = Relu(d)
+  f = Flatten(s)
+  logits = Gemm<transB = 1>(f, w3)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"prune": "4x"},
+        {"quant": "2bit"},
+        {"quant": "4bit,asymmetric"},
+        {"prune": "2x", "quant": "8bit"},
+        {"prune": "2x", "structure": "channel", "round_to": 2},
+    ],
+    ids=str,
+)
+def test_normalizations_that_convolutions_are_lent_are_not_in_the_file(tmp_path, data, monkeypatch, asked):
+    monkeypatch.setattr("toolchain.unfolding.FEWEST", 2)
+    result = compress(write(BARE, tmp_path / "m.onnx"), data=data, epochs=4, output=tmp_path / "small.onnx", **asked)
+    assert any(note.startswith("2 convolutions have a BatchNormalization again") for note in result.report["notes"])
+    assert all(node.op_type != "BatchNormalization" for node in onnx.load(result.path).graph.node)
+    assert result.report["parity"]["max_abs_error"] <= result.report["parity"]["tolerance"]
+    assert result.report["parity"]["outputs"][0]["same_class"] >= 0.95
+
+
 def nonzero_and_dead(counts):
     """Return how many weights pruning kept: those that are there, and those that went out with dead channels."""
     return counts["nonzero"] + counts["dead"]

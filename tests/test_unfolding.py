@@ -53,6 +53,13 @@ def test_the_unfolded_graph_computes_the_same(x):
     assert torch.allclose(OnnxModule(graph).eval()(x)["y"], model(x)["y"], atol=1e-4)
 
 
+def test_nodes_keep_the_names_that_they_are_known_by(x):
+    model, graph, names = lend(chain(FEWEST), x)
+    expected = [node.name for node in model.graph.nodes]
+    assert [node.name for node in graph.nodes if node.name not in names] == expected
+    assert [node.name for node in refold(OnnxModule(graph).eval(), names).graph.nodes] == expected
+
+
 def test_its_statistics_are_those_of_the_batches_so_that_training_begins_where_the_model_is(x):
     model, graph, _ = lend(chain(FEWEST), x)
     assert torch.allclose(OnnxModule(graph).train()(x)["y"], model(x)["y"], atol=1e-3)

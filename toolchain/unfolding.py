@@ -72,7 +72,9 @@ def unfold(
     proto.CopyFrom(flat.proto)
     taken = {name for node in flat.walk() for name in (node.name, *node.inputs, *node.outputs)}
     nodes, lent = [], []
+    names = {value: node.name for node in flat.nodes for value in node.outputs if value}
     for node in proto.graph.node:
+        node.name = next((names[value] for value in node.output if value in names), node.name)  # else by position
         nodes.append(node)
         if node.op_type == "Conv" and node.output[0] in moments:
             value = node.output[0]
