@@ -195,14 +195,31 @@ class Trainer:
                 self._target_bytes += size
         return found
 
+    @property
+    def settle_steps(self) -> float:
+        """How many training steps ``settle`` takes as long as, about.
+
+        A step costs its samples four times (forward, backward twice that, teacher), an evaluation its own once.
+        """
+        evaluation = len(self.selection) / (4 * self.batch_size)
+        return 2 * evaluation + self._moment_batches / 4 if self._settles else evaluation
+
+    @property
+    def _settles(self) -> bool:
+        return self.moves_normalization and bool(normalizations(self.module))
+
+    @property
+    def _moment_batches(self) -> int:
+        return min(NORMALIZATION_BATCHES, self.steps_per_epoch)
+
     def settle(self) -> Score:
         """Re-estimate BatchNormalization's statistics for the weights as they are, if that helps; return the score."""
         score = self.evaluate()
-        if not normalizations(self.module) or not self.moves_normalization:
+        if not self._settles:
             return score
         before = Best.of(self.module, score)
-        count = min(NORMALIZATION_BATCHES, self.steps_per_epoch)
-        reestimate_normalization(self.module, (self.tensors(batch)[0] for batch in islice(self.batches(), count)))
+        batches = islice(self.batches(), self._moment_batches)
+        reestimate_normalization(self.module, (self.tensors(batch)[0] for batch in batches))
         after = self.evaluate()
         if after.better_than(score):
             return after

@@ -119,13 +119,10 @@ class Training:
         return self.allowance.done(self.step, time.monotonic() - self.started)
 
     def is_due(self, done: float) -> bool:
-        """Return whether to evaluate: at the start, at the end, and as often between as its cost allows.
-
-        A step costs its samples four times (forward, backward twice that, teacher), an evaluation its own once.
-        """
+        """Return whether to evaluate: at the start, at the end, and as often between as its cost allows."""
         if self.step == 0 or done >= 1:
             return True
-        cost = len(self.trainer.selection) / (4 * self.trainer.batch_size)
+        cost = self.trainer.settle_steps
         steps, advance = self.step - self.evaluated[0], done - self.evaluated[1]
         return advance >= 1 / EVALUATIONS and cost <= EVALUATION_SHARE * steps
 

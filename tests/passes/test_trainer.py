@@ -35,6 +35,14 @@ def test_the_untouched_model_answers_every_label_of_its_own_teacher(trainer):
     assert score.loss >= 0
 
 
+def test_settling_costs_an_evaluation_or_two_and_what_statistics_are_taken_from(trainer, monkeypatch):
+    assert trainer.settle_steps == 100 / (4 * 32)
+    monkeypatch.setattr("passes.trainer.normalizations", lambda _: ["a normalization"])
+    assert trainer.settle_steps == 2 * 100 / (4 * 32) + trainer.steps_per_epoch / 4
+    trainer.moves_normalization = False
+    assert trainer.settle_steps == 100 / (4 * 32)
+
+
 def test_half_precision_multiplies_coarsely_and_leaves_the_rest_exact(make_trainer):
     exact, coarse = make_trainer(), make_trainer(precision=torch.bfloat16)
     inputs, _ = exact.tensors(next(exact.batches()))
