@@ -6,25 +6,15 @@ from toolchain.errors import RecipeError
 from toolchain.recipe import Recipe, read_recipe
 
 
-@pytest.fixture
-def write(tmp_path):
-    def writer(text):
-        path = tmp_path / "recipe.toml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return writer
-
-
 def failure(path):
     with pytest.raises(RecipeError) as caught:
         read_recipe(path)
     return f"{caught.value} | {caught.value.hint}"
 
 
-def test_a_full_recipe_reaches_every_option(write):
+def test_a_full_recipe_reaches_every_option(recipe_file):
     recipe = read_recipe(
-        write("""
+        recipe_file("""
             prune = "36x"
             quant = "2bit"
             budget = "1h30m"
@@ -128,12 +118,12 @@ def test_a_full_recipe_reaches_every_option(write):
         ("[calibration]\nobserver = 1", "observer: got 1, expected one of auto"),
     ],
 )
-def test_every_mistake_in_a_recipe_says_where_and_what_was_expected(write, text, message):
-    assert message in failure(write(text))
+def test_every_mistake_in_a_recipe_says_where_and_what_was_expected(recipe_file, text, message):
+    assert message in failure(recipe_file(text))
 
 
-def test_malformed_toml_names_the_line(write):
-    assert "at line 2" in failure(write('quant = "2bit"\nprune = 36x\n'))
+def test_malformed_toml_names_the_line(recipe_file):
+    assert "at line 2" in failure(recipe_file('quant = "2bit"\nprune = 36x\n'))
 
 
 def test_a_recipe_that_cannot_be_read_says_why(tmp_path):
@@ -142,5 +132,5 @@ def test_a_recipe_that_cannot_be_read_says_why(tmp_path):
     assert "not UTF-8" in failure(tmp_path / "binary.toml")
 
 
-def test_an_empty_recipe_file_has_every_default(write):
-    assert read_recipe(write("")) == Recipe()
+def test_an_empty_recipe_file_has_every_default(recipe_file):
+    assert read_recipe(recipe_file("")) == Recipe()

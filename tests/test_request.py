@@ -5,18 +5,8 @@ from toolchain.errors import RecipeError
 from toolchain.request import Request, read_request
 
 
-@pytest.fixture
-def write(tmp_path):
-    def writer(text):
-        path = tmp_path / "recipe.toml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return writer
-
-
-def test_the_request_wins_over_the_recipe_file(write):
-    path = write('prune = "4x"\nquant = "8bit"\nbudget = "10m"')
+def test_the_request_wins_over_the_recipe_file(recipe_file):
+    path = recipe_file('prune = "4x"\nquant = "8bit"\nbudget = "10m"')
     recipe = read_request(Request(prune="36x", epochs=3, seed=7, device="cpu", recipe=path))
     assert recipe.prune.text == "36x"
     assert str(recipe.quant) == "8bit"
@@ -31,8 +21,8 @@ def test_a_request_without_a_file_is_enough():
     assert recipe.quant is None
 
 
-def test_training_options_that_are_asked_for_win_over_those_of_the_recipe(write):
-    path = write('prune = "4x"\n[train]\nlearning_rate = 1e-3\nprecision = "bfloat16"')
+def test_training_options_that_are_asked_for_win_over_those_of_the_recipe(recipe_file):
+    path = recipe_file('prune = "4x"\n[train]\nlearning_rate = 1e-3\nprecision = "bfloat16"')
     assert read_request(Request(recipe=path)).train.precision == "bfloat16"
     train = read_request(Request(recipe=path, learning_rate=5e-3, precision="float32")).train
     assert (train.learning_rate, train.precision) == (5e-3, "float32")
@@ -53,8 +43,8 @@ def test_a_mistake_in_an_option_is_said_without_a_place(asked, message):
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, Augmentation(2)), ("none", NONE), ("auto", None)])
-def test_an_augmentation_that_is_asked_for_wins_over_that_of_the_recipe(write, given, expected):
-    path = write('prune = "4x"\n[train]\naugment = "shift2"')
+def test_an_augmentation_that_is_asked_for_wins_over_that_of_the_recipe(recipe_file, given, expected):
+    path = recipe_file('prune = "4x"\n[train]\naugment = "shift2"')
     assert read_request(Request(recipe=path, augment=given)).train.augment == expected
 
 
@@ -63,14 +53,14 @@ def test_zero_epochs_are_kept_apart_from_none_given():
     assert read_request(Request(quant="8bit")).train.epochs is None
 
 
-def test_a_target_of_a_single_tensor_is_something_to_do(write):
-    assert read_request(Request(recipe=write('[[tensor]]\nmatch = "a"\nquant = "binary"'))).rules
+def test_a_target_of_a_single_tensor_is_something_to_do(recipe_file):
+    assert read_request(Request(recipe=recipe_file('[[tensor]]\nmatch = "a"\nquant = "binary"'))).rules
 
 
 @pytest.mark.parametrize("text", ["", 'exclude = ["a"]', '[[tensor]]\nmatch = "a"\nprune = false'])
-def test_neither_prune_nor_quant_is_an_error(write, text):
+def test_neither_prune_nor_quant_is_an_error(recipe_file, text):
     with pytest.raises(RecipeError, match="nothing to do"):
-        read_request(Request(recipe=write(text)))
+        read_request(Request(recipe=recipe_file(text)))
 
 
 @pytest.mark.parametrize(
@@ -91,8 +81,8 @@ def test_a_request_that_makes_no_sense_is_refused(request_, message):
         read_request(request_)
 
 
-def test_an_allocation_that_is_asked_for_wins_over_that_of_the_recipe(write):
-    path = write('prune = "4x"\n[prune_schedule]\nallocate = "bytes"')
+def test_an_allocation_that_is_asked_for_wins_over_that_of_the_recipe(recipe_file):
+    path = recipe_file('prune = "4x"\n[prune_schedule]\nallocate = "bytes"')
     assert read_request(Request(recipe=path)).prune_schedule.allocate == "bytes"
     assert read_request(Request(recipe=path, allocate="ms")).prune_schedule.allocate == "ms"
     with pytest.raises(RecipeError, match=r"allocate: got 'flop', expected one of auto, .* did you mean flops"):

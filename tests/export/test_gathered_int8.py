@@ -68,6 +68,16 @@ def prune(module, names, structure="groups", kept=0.25, levels=EIGHT):
             weight.copy_(module.formats[name].project(weight))
 
 
+def write_and_judge(module, kernels, feed, steps):
+    """Return what is written; its results are the module's to ``steps`` of the tolerance, and no node decodes."""
+    written = write_model(module, kernels)
+    data = written.proto.SerializeToString()
+    check_folded(data)
+    parity = verify(data, module, [feed])
+    assert max(item.max_abs_error / item.tolerance for item in parity.outputs) <= steps
+    return written
+
+
 def kinds(written):
     return [node.op_type for node in optimized_graph(written.proto.SerializeToString()).node]
 
@@ -86,11 +96,7 @@ def test_groups_run_as_integer_convolutions_and_give_the_modules_results(build, 
     prune(module, ("w",), structure, 0.25 if structure == "groups" else 0.45, levels)
     kernels = {"n": "gathered_int8"}
     calibrate(module, kernels, batch(feed))
-    written = write_model(module, kernels)
-    data = written.proto.SerializeToString()
-    check_folded(data)
-    parity = verify(data, module, [batch(feed)])
-    assert parity.max_abs_error <= 0.2 * parity.tolerance  # a step of the output at most
+    written = write_and_judge(module, kernels, batch(feed), 0.2)  # a step of the output at most
     assert written.tensors["w"].kernel == "gathered_int8"
     found = kinds(written)
     assert found.count("QLinearConv") == (4 if structure == "groups" else 1)
@@ -103,11 +109,7 @@ def test_what_only_groups_read_is_made_in_their_order_and_no_further(build, cali
     prune(module, PRUNED)
     calibrate(module, ALL, batch(IMAGE))
     assert activation_values(module.graph, ALL) == ("x", "d", "f", "g", "r", "y")
-    written = write_model(module, ALL)
-    data = written.proto.SerializeToString()
-    check_folded(data)
-    parity = verify(data, module, [batch(IMAGE)])
-    assert parity.max_abs_error <= 0.3 * parity.tolerance
+    written = write_and_judge(module, ALL, batch(IMAGE), 0.3)
     found = kinds(written)
     assert found.count("QuantizeLinear") == found.count("DequantizeLinear") == 1
     assert not {"Relu", "Add"} & set(found)
@@ -120,12 +122,10 @@ def test_outputs_that_no_group_reads_are_left_out(build, calibrate):
         module.tensor("v")[:, ::2] *= 1e-3
     prune(module, PRUNED)
     calibrate(module, ALL, batch(IMAGE))
-    written = write_model(module, ALL)
+    written = write_and_judge(module, ALL, batch(IMAGE), 0.3)
     (weight,) = [item for item in written.proto.graph.initializer if item.name == "w"]
     read = module.tensor("v").detach().flatten(2).any(2).any(0)
     assert int(read.sum()) <= weight.dims[0] < 128
-    parity = verify(written.proto.SerializeToString(), module, [batch(IMAGE)])
-    assert parity.max_abs_error <= 0.3 * parity.tolerance
 
 
 @pytest.mark.parametrize("other", ["int8", "float", "gathered"])
@@ -135,11 +135,7 @@ def test_other_kernels_around_read_and_make_the_same_values(build, calibrate, pl
     prune(module, PRUNED)
     kernels = ALL | {place: other}
     calibrate(module, kernels, batch(IMAGE))
-    written = write_model(module, kernels)
-    data = written.proto.SerializeToString()
-    check_folded(data)
-    parity = verify(data, module, [batch(IMAGE)])
-    assert parity.max_abs_error <= 0.3 * parity.tolerance
+    written = write_and_judge(module, kernels, batch(IMAGE), 0.3)
     if other == "int8":
         found = kinds(written)
         assert found.count("QuantizeLinear") == found.count("DequantizeLinear") == 1
@@ -155,11 +151,7 @@ def test_maxima_are_taken_before_channels_are_put_back(build, calibrate, last):
     prune(module, ("w", "u"))
     kernels = {"a": "gathered_int8", "m": last}
     calibrate(module, kernels, batch(IMAGE))
-    written = write_model(module, kernels)
-    data = written.proto.SerializeToString()
-    check_folded(data)
-    parity = verify(data, module, [batch(IMAGE)])
-    assert parity.max_abs_error <= 0.2 * parity.tolerance
+    written = write_and_judge(module, kernels, batch(IMAGE), 0.2)
     assert "NhwcMaxPool" in kinds(written)
 
 
@@ -167,8 +159,7 @@ def test_a_value_that_is_an_output_too_keeps_its_order(build, calibrate):
     module = build(BLOCK.replace("9] y)", "9] y, float[N, 64, 9, 9] d)"), BLOCK_SHAPES)
     prune(module, PRUNED)
     calibrate(module, ALL, batch(IMAGE))
-    parity = verify(write_model(module, ALL).proto.SerializeToString(), module, [batch(IMAGE)])
-    assert max(item.max_abs_error / item.tolerance for item in parity.outputs) <= 0.3
+    write_and_judge(module, ALL, batch(IMAGE), 0.3)
 
 
 @pytest.mark.parametrize("bounds", ["0.0, 6.0", "-0.25, 6.0", "0.25, 0.5"])
@@ -182,9 +173,7 @@ def test_bounds_hold_whether_the_grid_implies_them_or_not(build, calibrate, boun
     prune(module, ("w", "u"))
     kernels = dict.fromkeys(("a", "m"), "gathered_int8")
     calibrate(module, kernels, batch(IMAGE))
-    written = write_model(module, kernels)
-    parity = verify(written.proto.SerializeToString(), module, [batch(IMAGE)])
-    assert parity.max_abs_error <= 0.2 * parity.tolerance
+    written = write_and_judge(module, kernels, batch(IMAGE), 0.2)
     assert ("Clip" in kinds(written)) == (low == "0.25")
 
 
@@ -199,9 +188,7 @@ def test_zero_points_of_a_weight_are_taken_out(build, calibrate):
         module.tensor("w").copy_(found.project(weight))
     module.formats["w"] = found
     calibrate(module, {"n": "gathered_int8"}, batch(IMAGE))
-    written = write_model(module, {"n": "gathered_int8"})
-    parity = verify(written.proto.SerializeToString(), module, [batch(IMAGE)])
-    assert parity.max_abs_error <= 0.2 * parity.tolerance
+    write_and_judge(module, {"n": "gathered_int8"}, batch(IMAGE), 0.2)
 
 
 @pytest.mark.parametrize(
