@@ -29,6 +29,7 @@ class AdmmStage(Stage):
         names: target tensors.
         constraint_at: the set at a progress in 0..1 of the tightening.
         schedule: when to update, how hard to pull, how the set tightens.
+        cycle: of the learning rate, the part that the phase takes.
     """
 
     name: str
@@ -36,6 +37,7 @@ class AdmmStage(Stage):
     names: tuple[str, ...]
     constraint_at: Callable[[float], Constraint]
     schedule: Schedule
+    cycle: tuple[float, float] = (0.0, 1.0)
     frozen: dict[nn.Parameter, Tensor] = field(init=False)
     kept: int = field(init=False)
     weights: dict[str, nn.Parameter] = field(init=False)
@@ -61,7 +63,7 @@ class AdmmStage(Stage):
         return list(self.module.parameters())
 
     def learning_rate(self, done: float) -> float:
-        """Return the schedule's rate, or one cycle over the phase."""
+        """Return the schedule's rate, or the phase's part of a cycle."""
         own = self.schedule.learning_rate(done)
         return super().learning_rate(done) if own is None else own
 

@@ -35,6 +35,7 @@ class FinetuneStage(Stage):
         dense: weights before compression, by tensor name; where one has another shape by now, nothing is blended.
         blend: part of the phase over which they fade; 0 does without.
         regrowth: what moves masks; None leaves them.
+        cycle: of the learning rate, the part that the phase takes.
     """
 
     name: str
@@ -46,6 +47,7 @@ class FinetuneStage(Stage):
     dense: Mapping[str, Tensor] = field(default_factory=dict)
     blend: float = 0.0
     regrowth: Regrowth | None = None
+    cycle: tuple[float, float] = (0.0, 1.0)
     beta: float = field(init=False)
     weights: dict[str, nn.Parameter] = field(init=False)
     latent: dict[str, nn.Parameter] = field(init=False)

@@ -56,16 +56,24 @@ class Prune(Pass):
         return tuple(name for budget in self.budgets for name in budget.names)
 
     def phases(self) -> tuple[Phase, ...]:
-        """Return ADMM, after which the formats have masks with exactly the asked counts, and training inside those."""
-        singles = tuple(budget for budget in self.budgets if budget.structure == UNSTRUCTURED)
-        share = self.regrow_share if singles else 0.0
-        admm = Phase("prune", min(self.admm_share, 1 - share), self._admm, self._project, is_final=share == 0)
-        regrow = Phase("regrow", share, lambda module: self._regrow(module, singles))
-        finetune = partial(FinetuneStage, "train survivors", dense=self.dense, blend=self.blend)
-        rest = Phase("train survivors", max(0.0, 1 - admm.share - share), finetune)
-        return (admm, regrow, rest) if share else (admm, rest)
+        """Return ADMM, after which the formats have masks with exactly the asked counts, and training inside those.
 
-    def _admm(self, module: OnnxModule) -> AdmmStage:
+        The learning rate goes through one cycle over all of them: ADMM moves far while the rate is high, and it falls
+        while the survivors settle. A schedule with restarts of its own leaves a cycle to the phases behind it.
+        """
+        singles = tuple(budget for budget in self.budgets if budget.structure == UNSTRUCTURED)
+        regrowing = self.regrow_share if singles else 0.0
+        searching = min(self.admm_share, 1 - regrowing)
+        surviving = max(0.0, 1 - searching - regrowing)
+        before = 0.0 if self.schedule.restarts else searching
+        whole = before + regrowing + surviving or 1.0
+        masked, settled = before / whole, (before + regrowing) / whole
+        admm = Phase("prune", searching, partial(self._admm, end=masked or 1.0), self._project, is_final=not regrowing)
+        regrow = Phase("regrow", regrowing, partial(self._regrow, budgets=singles, cycle=(masked, settled)))
+        survivors = Phase("train survivors", surviving, partial(self._survive, cycle=(settled, 1.0)))
+        return (admm, regrow, survivors) if regrowing else (admm, survivors)
+
+    def _admm(self, module: OnnxModule, end: float) -> AdmmStage:
         weights = module.weights()
         sizes = {name: weights[name].numel() for name in self.names}
         return AdmmStage(
@@ -74,10 +82,14 @@ class Prune(Pass):
             self.names,
             lambda done: self._set(progressive(self.budgets, sizes, self.start, done), self.score),
             self.schedule,
+            (0.0, end),
         )
 
-    def _regrow(self, module: OnnxModule, budgets: tuple[Budget, ...]) -> FinetuneStage:
-        return FinetuneStage("regrow", module, regrowth=Regrowth(budgets, self.score))
+    def _regrow(self, module: OnnxModule, budgets: tuple[Budget, ...], cycle: tuple[float, float]) -> FinetuneStage:
+        return FinetuneStage("regrow", module, regrowth=Regrowth(budgets, self.score), cycle=cycle)
+
+    def _survive(self, module: OnnxModule, cycle: tuple[float, float]) -> FinetuneStage:
+        return FinetuneStage("train survivors", module, dense=self.dense, blend=self.blend, cycle=cycle)
 
     def _project(self, trainer: Trainer) -> None:
         project_onto(trainer.module, self.names, self._set(self.budgets, self.score))

@@ -32,6 +32,7 @@ class Quantize(Pass):
         method: how weights are rounded where there is no time to train: a key of ``reconstruction.METHODS``.
         samples: how many training inputs that looks at.
         tell: hears in a sentence what came of it.
+        cycle_end: where in a cycle of the learning rate its training ends, and what trains on goes on.
     """
 
     targets: Mapping[str, LevelTarget]
@@ -39,6 +40,7 @@ class Quantize(Pass):
     method: str = "nearest"
     samples: int = 1024
     tell: Callable[[str], object] = str
+    cycle_end: float = 1.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,7 +57,9 @@ class Quantize(Pass):
         return (Phase("quantize", 1.0, self._admm, self._at_once),)
 
     def _admm(self, module: OnnxModule) -> AdmmStage:
-        return AdmmStage("quantize", module, self.names, lambda _: self.constraint, self.schedule)
+        return AdmmStage(
+            "quantize", module, self.names, lambda _: self.constraint, self.schedule, (0.0, self.cycle_end)
+        )
 
     def _at_once(self, trainer: Trainer) -> None:
         """Round to nearest and by the method, and keep what answers the selection data better."""

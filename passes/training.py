@@ -20,7 +20,7 @@ from toolchain.checkpoint import State
 from toolchain.errors import TrainingError
 
 EVALUATIONS = 12  # interim evaluations per phase, at most
-EVALUATION_SHARE = 0.2  # of the training between two evaluations that an evaluation may cost
+EVALUATION_SHARE = 0.1  # of the training between two evaluations that an evaluation may cost
 WARM_UP = 0.1  # of a phase, in which the learning rate rises
 
 LogEntry = dict[str, float | int | str]
@@ -35,6 +35,7 @@ class Stage(ABC):
     """What one kind of training adds to the loop."""
 
     name: str
+    cycle: tuple[float, float] = (0.0, 1.0)  # of the learning rate: the part that the phase takes
 
     @property
     def sharpness(self) -> float:
@@ -42,8 +43,12 @@ class Stage(ABC):
         return 0.0
 
     def learning_rate(self, done: float) -> float:
-        """Return the learning rate at progress ``done`` as a share of its peak: one cycle over the phase."""
-        return learning_rate_at(done)
+        """Return the learning rate at progress ``done`` as a share of its peak.
+
+        A phase that takes up a cycle in its middle has an optimizer that knows nothing yet, so it begins slowly too.
+        """
+        begin, end = self.cycle
+        return rise(done) * decay(begin + (end - begin) * done)
 
     @abstractmethod
     def parameters(self) -> list[Tensor]:
@@ -237,11 +242,14 @@ def train(
     return training.log
 
 
-def learning_rate_at(done: float) -> float:
-    """Return the learning rate as a share of its peak: a short linear rise, then a cosine to 2 % of the peak."""
-    if done < WARM_UP:
-        return 0.1 + 0.9 * done / WARM_UP
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
+def rise(done: float) -> float:
+    """Return the factor of the learning rate in the beginning of a phase: from a tenth to one."""
+    return min(1.0, 0.1 + 0.9 * done / WARM_UP)
+
+
+def decay(done: float) -> float:
+    """Return the learning rate at progress ``done`` of a cycle as a share of its peak: a cosine to 2 % of it."""
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * max(0.0, done - WARM_UP) / (1 - WARM_UP)))
 
 
 def _accuracy(log: list[LogEntry]) -> LogEntry:

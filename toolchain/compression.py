@@ -79,7 +79,13 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
             run.do(shrink)
         run.do(choose, "choose kernels", KERNELS_WEIGHT)
         learned = plan.quant_schedule.scales == "learned"
-        stage = partial(FinetuneStage, "train in grid", refit=quantize.constraint, learns_scales=learned)
+        stage = partial(
+            FinetuneStage,
+            "train in grid",
+            refit=quantize.constraint,
+            learns_scales=learned,
+            cycle=(admm_share, 1.0),
+        )
         run.train(Phase("train in grid", 1.0, stage, _settle), quant_share * (1 - admm_share))
         if plan.prune is not None and not blocks:
             run.do(shrink)
@@ -224,6 +230,7 @@ def _quantize_pass(plan: Plan, run: Run) -> Quantize:
         method=wish.rounding,
         samples=wish.samples,
         tell=run.done.notes.append,
+        cycle_end=wish.admm_share,
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from passes.allowance import Allowance
 from passes.base import Constraint
 from passes.finetune import FinetuneStage
-from passes.training import learning_rate_at, train
+from passes.training import decay, rise, train
 from toolchain.errors import TrainingError
 from toolchain.formats import TensorFormat
 
@@ -70,10 +70,22 @@ def test_a_phase_begins_without_the_gradient_of_the_one_before(make_trainer):
 
 
 def test_the_learning_rate_rises_then_falls():
-    rates = [learning_rate_at(done / 50) for done in range(51)]
+    rates = [rise(done / 50) * decay(done / 50) for done in range(51)]
     assert rates.index(max(rates)) == 5
     assert math.isclose(max(rates), 1.0)
     assert rates[-1] == pytest.approx(0.02)
+
+
+def test_a_phase_takes_its_part_of_a_cycle_and_begins_slowly(trainer):
+    stages = [
+        FinetuneStage(name, trainer.module, cycle=cycle)
+        for name, cycle in (("first", (0.0, 0.5)), ("second", (0.5, 1.0)))
+    ]
+    first, second = ([stage.learning_rate(done / 50) for done in range(51)] for stage in stages)
+    assert first[-1] == pytest.approx(decay(0.5))
+    assert second[0] == pytest.approx(0.1 * decay(0.5))
+    assert max(second) < first[-1]
+    assert second[-1] == pytest.approx(0.02)
 
 
 def test_constraints_are_abstract():
