@@ -40,7 +40,9 @@ from toolchain.workload import load_workload
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DATA = ("data", "cifar10_jpeg.zip")
-AUGMENT, PRECISION, SEED = "shift4,flip", "bfloat16", 0
+# Few weights in few epochs do not even fit the images as they are. 10x, 4 epochs, points lost: 3.55 with flipped images
+# alone, 4.3 where they are moved as well. Peak learning rates: 3.55 at 2e-3, 3.96 at 1e-3.
+AUGMENT, PRECISION, SEED = "flip", "bfloat16", 0
 ROWS = {
     "5x": ["--prune", "5x"],
     "10x": ["--prune", "10x"],
