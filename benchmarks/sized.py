@@ -1,4 +1,4 @@
-"""Graphs of the size of networks for ImageNet, with He weights: figures of time and bytes, not of accuracy."""
+"""Graphs of the shapes of known networks, with He weights: for figures of time and bytes, and to be trained."""
 
 import math
 from collections.abc import Iterator
@@ -17,6 +17,8 @@ FULLY_CONNECTED = (4096, 4096, 1000)
 # ResNet-50: channels inside a block, blocks, and stride of every stage; blocks give four times as many channels.
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 EXPANSION = 4
+# VGG-16: channels of every convolution, by the poolings between them.
+VGG = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 RESIDUAL = 0.2  # scale of the last convolution of a block, so that sums over blocks stay of one size
 
 
@@ -28,12 +30,15 @@ class Sketch:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: list[onnx.TensorProto] = field(default_factory=list)
 
-    def _parameters(self, name: str, shape: tuple[int, ...], scale: float) -> list[str]:
-        """Add He weights and a bias of zeros."""
+    def _add(self, name: str, values: np.ndarray) -> str:
+        self.weights.append(numpy_helper.from_array(values.astype(np.float32), name))
+        return name
+
+    def _parameters(self, name: str, shape: tuple[int, ...], scale: float, bias: bool = True) -> list[str]:
+        """Add He weights and, where asked for, a bias of zeros."""
         values = self.rng.standard_normal(shape, np.float32) * np.float32(scale * math.sqrt(2 / math.prod(shape[1:])))
-        self.weights.append(numpy_helper.from_array(values, f"{name}.weight"))
-        self.weights.append(numpy_helper.from_array(np.zeros(shape[0], np.float32), f"{name}.bias"))
-        return [f"{name}.weight", f"{name}.bias"]
+        weight = self._add(f"{name}.weight", values)
+        return [weight, self._add(f"{name}.bias", np.zeros(shape[0]))] if bias else [weight]
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: int | list[int]) -> str:
         """Add a node with one output."""
@@ -47,6 +52,14 @@ class Sketch:
         inputs = [value, *self._parameters(name, (*shape, shape[-1]), scale)]
         return self.node("Conv", inputs, f"{name}.out", strides=[stride] * 2, pads=[pad] * 4)
 
+    def normalized_conv(self, name: str, value: str, shape: tuple[int, int, int]) -> str:
+        """Add a convolution of ``shape`` that keeps the size of the image, without bias, and a BatchNormalization."""
+        inputs = [value, *self._parameters(name, (*shape, shape[-1]), 1.0, bias=False)]
+        value = self.node("Conv", inputs, f"{name}.out", pads=[shape[-1] // 2] * 4)
+        start = {"scale": 1.0, "shift": 0.0, "mean": 0.0, "variance": 1.0}
+        moments = [self._add(f"{name}.{key}", np.full(shape[0], fill)) for key, fill in start.items()]
+        return self.node("BatchNormalization", [value, *moments], f"{name}.normalized")
+
     def gemm(self, name: str, value: str, shape: tuple[int, int], output: str) -> str:
         """Add a fully connected layer of ``shape`` outputs, inputs."""
         return self.node("Gemm", [value, *self._parameters(name, shape, 1.0)], output, transB=1)
@@ -55,13 +68,13 @@ class Sketch:
         """Add a Relu."""
         return self.node("Relu", [value], f"{value}.relu")
 
-    def save(self, name: str, side: int, path: Path) -> None:
+    def save(self, name: str, side: int, path: Path, classes: int = 1000) -> None:
         """Write the model from ``image`` of so many pixels to ``logits``."""
         graph = helper.make_graph(
             self.nodes,
             name,
             [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, side, side])],
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1000])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
             self.weights,
         )
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
@@ -98,6 +111,22 @@ def build_resnet50(path: Path) -> None:
     value = sketch.node("Flatten", [sketch.node("GlobalAveragePool", [value], "average")], "flat")
     sketch.gemm("fc", value, (1000, EXPANSION * STAGES[-1][0]), "logits")
     sketch.save("resnet50", 224, path)
+
+
+def build_vgg16(path: Path) -> None:
+    """Write the convolutions of Simonyan and Zisserman 2015 (D) with normalisation, for 10 classes of 32x32 images.
+
+    A single fully connected layer follows, as is usual at this size: 14.7 million weights.
+    """
+    sketch, value, channels = Sketch(), "image", 3
+    for stage, counts in enumerate(VGG, 1):
+        for number, count in enumerate(counts, 1):
+            value = sketch.relu(sketch.normalized_conv(f"conv{stage}_{number}", value, (count, channels, 3)))
+            channels = count
+        value = sketch.node("MaxPool", [value], f"pool{stage}", kernel_shape=[2, 2], strides=[2, 2])
+    value = sketch.node("Flatten", [value], "flat")
+    sketch.gemm("fc", value, (10, channels), "logits")
+    sketch.save("vgg16", 32, path, classes=10)
 
 
 def blocks() -> Iterator[tuple[str, int, int, int]]:
