@@ -173,7 +173,7 @@ def write_table() -> None:
     """Write ``results/cifar10.md``, the table in ``docs`` and a front of accuracy against latency per model."""
     times = json.loads((RESULTS / "cifar10" / "latency.json").read_text())["rows"]
     results = {file.stem: json.loads(file.read_text()) for file in sorted((RESULTS / "cifar10").glob("*-*.json"))}
-    rows = []
+    rows, drawn = [], []
     for model in MODELS:
         if f"{model}-baseline" not in results:
             continue
@@ -182,11 +182,15 @@ def write_table() -> None:
         names = [f"{model}-{row}" for row in ("baseline", *ROWS) if f"{model}-{row}" in results]
         rows += [_row(name, results[name], base["compressed"], times) for name in names]
         fast = [name for name in names if name.partition("-")[2] not in ONLY_SMALLER]
+        drawn.append(model)
         write_front(f"cifar10/{model}-front", model, [_point(name, results[name], times) for name in fast])
     header = ["model", "command", "epochs", "smaller", "accuracy", "points from the baseline", "speedup (95 %)"]
     text = table(header, rows)
     (RESULTS / "cifar10.md").write_text(text)
-    fill_readme("cifar10", text)
+    fronts = [
+        f"![{model}: accuracy against latency](../benchmarks/results/cifar10/{model}-front.svg)" for model in drawn
+    ]
+    fill_readme("cifar10", "\n".join([text, *fronts, ""]) if fronts else text)
     print(text)
 
 

@@ -33,8 +33,6 @@ VARIANTS: dict[str, dict[str, str | float]] = {
     "magnitude": {"score": "magnitude"},
     "normalised": {"score": "normalised"},
     "lamp": {"score": "lamp"},
-    "masks stay": {"regrow_share": 0.0, "admm_share": 0.6},
-    "from 5x": {"progressive_start": 5.0},
 }
 
 
