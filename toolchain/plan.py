@@ -110,7 +110,7 @@ class TrainOptions:
 
     epochs: int | None = None
     budget_s: float | None = None
-    batch_size: int = _between(128, low=1)
+    batch_size: int = _between(64, low=1)
     learning_rate: float | None = _between(None, low=1e-9, high=1e3)
     precision: Precision = "float32"
     augment: Augmentation | None = field(default=None, metadata={"parse": parse_augment})
