@@ -31,7 +31,7 @@ def test_each_step_is_one_sentence_for_people():
     assert [entry["says"] for entry in describe_plan(plan)] == [
         "prune 3 tensors to 130 of 500 weights (3.846x)",
         "quantize 2 tensors to 2bit, 1 tensor to binary",
-        "train within 600 s, batches of 128",
+        "train within 600 s, batches of 64",
     ]
 
 
@@ -52,7 +52,7 @@ def test_structures_are_counted_and_what_stays_dense_says_why():
     [
         (TrainOptions(epochs=0), "no training: calibrate and project only"),
         (TrainOptions(epochs=1, batch_size=8), "train for 1 epoch, batches of 8"),
-        (TrainOptions(), "train for 30 epochs or 10 minutes, whichever ends first, batches of 128"),
+        (TrainOptions(), "train for 30 epochs or 10 minutes, whichever ends first, batches of 64"),
     ],
 )
 def test_the_length_of_training_is_said_in_words(options, sentence):

@@ -31,7 +31,7 @@ def test_a_full_recipe_reaches_every_option(recipe_file):
             prune = false
 
             [train]
-            batch_size = 64
+            batch_size = 32
             learning_rate = 1e-3
             augment = "shift4,flip"
 
@@ -56,7 +56,7 @@ def test_a_full_recipe_reaches_every_option(recipe_file):
     assert recipe.prune.kept(3600) == 100
     assert recipe.quant == QuantSpec("uniform", 2)
     assert (recipe.train.budget_s, recipe.train.epochs) == (5400, None)
-    assert (recipe.train.batch_size, recipe.train.learning_rate) == (64, 1e-3)
+    assert (recipe.train.batch_size, recipe.train.learning_rate) == (32, 1e-3)
     assert recipe.train.augment == Augmentation(4, flip=True)
     assert (excluded.match, excluded.prune, excluded.quant) == ("head.*", False, False)
     assert (conv.match, conv.op, conv.prune.kept(10)) == ("conv1.*", "Conv", 5)
