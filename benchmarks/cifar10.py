@@ -5,9 +5,9 @@
     python benchmarks/cifar10.py latency                           # every file made so far against its original
     python benchmarks/cifar10.py table                             # results/cifar10.md, and the fronts as drawings
 
-Images are the JPEG-compressed CIFAR-10, on which the original has 87.67 % (ResNet-20) and 88.06 % (ResNet-32); longer
-training raises that, so points are counted from the baseline. ``vgg16.py`` makes the VGG-16. Accuracy is on the 10,000
-test images, which neither train nor select. Models stay in ``build/benchmarks``.
+Images are the JPEG-compressed CIFAR-10, on which the original has 87.67 % (ResNet-20) and 88.06 % (ResNet-32);
+points are counted from the baseline. ``vgg16.py`` makes the VGG-16. Accuracy is on the 10,000 test images, which
+neither train nor select. Models stay in ``build/benchmarks``.
 """
 
 import argparse
@@ -59,15 +59,8 @@ ROWS = {
     "binary": ["--quant", "binary"],
     "groups2x-int8": ["--prune", "2x", "--structure", "groups", "--quant", "8bit"],
 }
-ONLY_SMALLER = (
-    "5x",
-    "10x",
-    "20x",
-    "40x",
-    "10x-bare",
-    "2bit",
-    "binary",
-)  # no faster than int8: not on the front of speed
+# No faster than int8, so not on the front of speed.
+ONLY_SMALLER = ("5x", "10x", "20x", "40x", "10x-bare", "2bit", "binary")
 MODELS = ("resnet20", "resnet32", "vgg16")
 FILES = ROOT / "build" / "benchmarks"
 

@@ -104,8 +104,12 @@ class Schedule:
         """Return the learning rate as a share of its peak where it restarts at each update; None where it does not."""
         if not self.restarts:
             return None
-        within = done * self.updates % 1.0
-        return LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * within))
+        return falling_rate(done * self.updates % 1.0)
+
+
+def falling_rate(done: float) -> float:
+    """Return the learning rate at progress ``done`` of its fall as a share of its peak: a cosine."""
+    return LEAST_RATE + (1 - LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 # One-shot: arXiv 1804.03294, with a fixed set and penalty. Progressive: arXiv 1903.09769. Reweighted: the idea of

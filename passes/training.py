@@ -15,6 +15,7 @@ from calibration.data import Batch
 from passes.allowance import Allowance
 from passes.batches import Batches
 from passes.gradient import add_gradient
+from passes.schedule import falling_rate
 from passes.trainer import Best, Trainer
 from toolchain.checkpoint import State
 from toolchain.errors import TrainingError
@@ -248,8 +249,8 @@ def rise(done: float) -> float:
 
 
 def decay(done: float) -> float:
-    """Return the learning rate at progress ``done`` of a cycle as a share of its peak: a cosine to 2 % of it."""
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * max(0.0, done - WARM_UP) / (1 - WARM_UP)))
+    """Return the learning rate at progress ``done`` of a cycle as a share of its peak: it falls once it has risen."""
+    return falling_rate(max(0.0, done - WARM_UP) / (1 - WARM_UP))
 
 
 def _accuracy(log: list[LogEntry]) -> LogEntry:

@@ -5,13 +5,12 @@ import random
 import time
 from functools import partial
 
-import numpy as np
 import onnx
 import onnx.parser
 import pytest
 import torch
 from killing import compress_often_kept
-from onnx import numpy_helper
+from pipeline_cases import write, write_data
 from safetensors.torch import save_file
 
 from calibration.data import Preprocessing
@@ -37,30 +36,12 @@ digits (float[N, 1, 16, 16] image) => (float[N, 4] logits)
 
 @pytest.fixture
 def model(tmp_path):
-    proto = onnx.parser.parse_model(CONVOLUTIONAL)
-    rng = np.random.default_rng(0)
-    for info in proto.graph.value_info:
-        values = rng.normal(0, 0.4, [dim.dim_value for dim in info.type.tensor_type.shape.dim]).astype(np.float32)
-        values = np.abs(values) + 0.5 if "var" in info.name else values
-        proto.graph.initializer.append(numpy_helper.from_array(values, info.name))
-    del proto.graph.value_info[:]
-    onnx.save(proto, tmp_path / "model.onnx")
-    return tmp_path / "model.onnx"
+    return write(CONVOLUTIONAL, tmp_path / "model.onnx")
 
 
 @pytest.fixture
 def data(tmp_path):
-    return write_data(tmp_path / "data.npz")
-
-
-def write_data(path, seed=1):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 4, 300)
-    images = rng.normal(0, 0.5, (300, 1, 16, 16)).astype(np.float32)
-    for number, label in enumerate(labels):
-        images[number, 0, 4 * label : 4 * label + 4] += 2
-    np.savez(path, x_train=images[:240], y_train=labels[:240], x_test=images[240:], y_test=labels[240:])
-    return str(path)
+    return write_data(tmp_path / "data.npz", side=16)
 
 
 @pytest.fixture
@@ -179,7 +160,7 @@ class TestRefused:
             compress(**interrupted, resume=True)
 
     def test_other_data_under_the_same_name(self, interrupted):
-        write_data(interrupted["data"], seed=2)
+        write_data(interrupted["data"], side=16, seed=2)
         with pytest.raises(CheckpointError, match=r"data\.training was .* data\.evaluation was"):
             compress(**interrupted, resume=True)
 
