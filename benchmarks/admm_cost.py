@@ -107,8 +107,10 @@ def run(child: list[str]) -> dict[str, Any]:
 def trainer_for(name: str) -> Trainer:
     """Return what training on noise needs."""
     graph = load_graph(path_of(name))
-    side, count = graph.inputs[0].shape[-1], 2 * GRAPHS[name][1]
-    images = np.random.default_rng(0).standard_normal((count, 3, side, side), np.float32)
+    wanted = graph.inputs[0].shape
+    assert wanted is not None
+    shape = [2 * GRAPHS[name][1], *(int(size or 0) for size in wanted[1:])]
+    images = np.random.default_rng(0).standard_normal(shape, np.float32)
     data = Dataset({"image": images}, None, Preprocessing(), "unlabelled", "noise")
     return Trainer(
         module=OnnxModule(graph),

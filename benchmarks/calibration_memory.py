@@ -14,15 +14,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from cifar10 import PREPROCESSING, images, options, original
 from common import RESULTS, ROOT, fill_readme, machine, save, table
 from onnxruntime.quantization import CalibrationMethod, quantize_static
 from peers import Reader, prepare
-from resnet import MEAN, STD, images, options, original
 
-from calibration.data import Preprocessing, load_data
+from calibration.data import load_data
 from toolchain.graph import load_graph
 
 MODEL = "resnet20"
@@ -45,7 +46,7 @@ def ours(samples: int, folder: Path) -> None:
 
 def peer(method: CalibrationMethod, samples: int, folder: Path) -> None:
     """Calibrate by ``quantize_static``; samples are read when they are asked for."""
-    data = load_data(str(images()[0]), load_graph(original(MODEL)), Preprocessing(1 / 255, MEAN, STD)).train
+    data = load_data(str(images()[0]), load_graph(original(MODEL)), PREPROCESSING).train
     rows = np.linspace(0, len(data) - 1, samples).round().astype(np.int64)
     feeds = (dict(data.batch(rows[i : i + 1]).feeds) for i in range(samples))
     model = prepare(original(MODEL), folder)
@@ -57,6 +58,7 @@ def peak(run: Callable[[Path], None]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         process = multiprocessing.get_context("fork").Process(target=_quietly, args=(run, Path(folder)))
         process.start()
+        assert process.pid is not None
         _, status, used = os.wait4(process.pid, 0)
         if status:
             sys.exit(f"a calibration ended with status {status}")
@@ -72,10 +74,10 @@ def _quietly(run: Callable[[Path], None], folder: Path) -> None:
 def main() -> None:
     """Measure, save, write the table."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    rows = {OURS: {samples: peak(lambda folder, n=samples: ours(n, folder)) for samples in SAMPLES}}
+    rows = {OURS: {samples: peak(partial(ours, samples)) for samples in SAMPLES}}
     for name, method in PEERS.items():
         counts = [samples for samples in SAMPLES if samples <= MOST_OF_PEERS]
-        rows[name] = {samples: peak(lambda folder, n=samples, m=method: peer(m, n, folder)) for samples in counts}
+        rows[name] = {samples: peak(partial(peer, method, samples)) for samples in counts}
     save("calibration_memory", {**machine(), "rows": rows})
     header = ["calibrated by", *(f"{samples:,} samples" for samples in SAMPLES)]
     lines = [

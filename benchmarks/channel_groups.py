@@ -51,7 +51,8 @@ class Transformer(nn.Module):
         """Run the network on tokens [N, T, 32]."""
         for layer in self.layers:
             x = layer(x)
-        return self.head(x.mean(1))
+        scores: Tensor = self.head(x.mean(1))
+        return scores
 
 
 class Layer(nn.Module):
@@ -69,7 +70,8 @@ class Layer(nn.Module):
         q, k, v = (part(n).reshape(2, 16, 4, 8).transpose(1, 2) for part in (self.query, self.key, self.value))
         attended = (q @ k.transpose(2, 3) / 8**0.5).softmax(-1) @ v
         x = x + self.out(attended.transpose(1, 2).reshape(2, 16, 32))
-        return x + self.down(nn.functional.gelu(self.up(self.second(x))))
+        result: Tensor = x + self.down(nn.functional.gelu(self.up(self.second(x))))
+        return result
 
 
 def image(network: Callable[..., nn.Module], size: int = 64) -> tuple[nn.Module, Tensor]:
@@ -108,7 +110,7 @@ def export(network: nn.Module, sample: Tensor) -> Graph:
         torch.onnx.export(
             network,
             (sample,),
-            file,
+            file,  # type: ignore[arg-type]  # which it takes, but does not say
             dynamo=False,
             opset_version=17,
             training=torch.onnx.TrainingMode.PRESERVE,
@@ -288,8 +290,8 @@ def settle(network: nn.Module) -> nn.Module:
             parameter.add_(0.02 * torch.randn_like(parameter))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.running_mean = torch.randn_like(module.running_mean) / 10
-            module.running_var = torch.rand_like(module.running_var) + 0.5
+            module.running_mean = torch.randn(module.num_features) / 10
+            module.running_var = torch.rand(module.num_features) + 0.5
     return network.eval()
 
 

@@ -71,6 +71,7 @@ class Case:
         weight = torch.from_numpy(rng.standard_normal(self.shape, np.float32))
         budget = Budget(("w",), round(self.density * weight.numel()), parse_structure(self.structure))
         mask = TopK((budget,), layouts={"w": self.layout}).fit({"w": weight}, {}, {})["w"].mask
+        assert mask is not None
         found: np.ndarray = mask.numpy()
         return found
 
@@ -103,7 +104,8 @@ def bound(case: Case, arrays: Sequence[np.ndarray]) -> float:
 
 def support_bits(case: Case, mask: np.ndarray) -> float:
     """Return the entropy of what is kept, given the structure, in bits."""
-    structure, stack = parse_structure(case.structure), mask.reshape(*mask.shape[:2], -1)
+    structure = parse_structure(case.structure)
+    stack: np.ndarray = mask.reshape(*mask.shape[:2], -1)
     outputs, inputs, places = stack.shape
     if structure.kind == "n:m":
         kept, of = structure.sizes
@@ -111,11 +113,12 @@ def support_bits(case: Case, mask: np.ndarray) -> float:
     if structure.kind == "groups":  # of equally many outputs each, which read equally many inputs
         rows, sizes = np.unique(stack.any(2), axis=0, return_counts=True)
         shares = sizes / outputs
-        return outputs * -float(shares @ np.log2(shares)) + sum(inputs * entropy(row.mean()) for row in rows)
+        sorting = -outputs * float(shares @ np.log2(shares))
+        return float(sorting + sum(inputs * entropy(float(row.mean())) for row in rows))
     extent = (1, 1, 1) if structure.kind == "unstructured" else unit_extent(structure, case.layout)
-    units = stack.reshape(outputs // extent[0], extent[0], inputs // extent[1], extent[1], places // extent[2], -1)
-    units = units.any((1, 3, 5))
-    bits = units.size * entropy(units.mean())
+    blocks = stack.reshape(outputs // extent[0], extent[0], inputs // extent[1], extent[1], places // extent[2], -1)
+    units = blocks.any((1, 3, 5))
+    bits = units.size * entropy(float(units.mean()))
     return bits + 3 * int(units.sum()) if structure.kind == "pattern" else bits  # one of 8 patterns
 
 

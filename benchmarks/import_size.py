@@ -152,7 +152,7 @@ def alexnet() -> onnx.ModelProto:
 
     for index, (inside, outside, kernel) in enumerate(CONVOLUTIONS):
         names = weights(index, outside, inside, kernel, kernel)
-        step = {"strides": [4, 4], "pads": [2] * 4} if index == 0 else {"pads": [kernel // 2] * 4}
+        step: dict[str, Any] = {"strides": [4, 4], "pads": [2] * 4} if index == 0 else {"pads": [kernel // 2] * 4}
         nodes.append(helper.make_node("Conv", [value, *names], [f"c{index}"], **step))
         nodes.append(helper.make_node("Relu", [f"c{index}"], [f"r{index}"]))
         value = f"r{index}"

@@ -39,7 +39,8 @@ class LeNet(nn.Module):
         """Run the network."""
         x = nn.functional.max_pool2d(self.conv1(x), 2)
         x = nn.functional.max_pool2d(self.conv2(x), 2)
-        return self.fc2(torch.relu(self.fc1(x.flatten(1))))
+        scores: Tensor = self.fc2(torch.relu(self.fc1(x.flatten(1))))
+        return scores
 
 
 class Block(nn.Module):
@@ -68,7 +69,8 @@ class ResNet20(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the network."""
-        return self.head(self.blocks(torch.relu(self.stem(x))).mean((2, 3)))
+        scores: Tensor = self.head(self.blocks(torch.relu(self.stem(x))).mean((2, 3)))
+        return scores
 
 
 class EncoderLayer(nn.Module):
@@ -88,7 +90,8 @@ class EncoderLayer(nn.Module):
         q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)
         weights = torch.softmax(q @ k.transpose(-1, -2) / (width // self.heads) ** 0.5, -1)
         x = x + self.out((weights @ v).transpose(1, 2).reshape(batch, length, width))
-        return x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
+        result: Tensor = x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
+        return result
 
 
 def encoder() -> nn.Module:
@@ -103,7 +106,13 @@ def exported(module: nn.Module, x: Tensor) -> onnx.ModelProto:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the TorchScript exporter needs no further package, and says it is old
         torch.onnx.export(
-            module, (x,), buffer, dynamo=False, opset_version=20, input_names=["x"], dynamic_axes={"x": names}
+            module,
+            (x,),
+            buffer,  # type: ignore[arg-type]  # which it takes, but does not say
+            dynamo=False,
+            opset_version=20,
+            input_names=["x"],
+            dynamic_axes={"x": names},
         )
     return onnx.load_from_string(buffer.getvalue())
 
@@ -125,7 +134,7 @@ def forward_and_backward(module: nn.Module, feed: object) -> Callable[[], object
         module.zero_grad()
         result = module(feed)
         outputs = result.values() if isinstance(result, Mapping) else result if isinstance(result, tuple) else [result]
-        torch.stack([value.sum() for value in outputs if value.requires_grad]).sum().backward()
+        torch.stack([value.sum() for value in outputs if value.requires_grad]).sum().backward()  # type: ignore[no-untyped-call]
         return result
 
     return call

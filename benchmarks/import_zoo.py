@@ -101,10 +101,10 @@ def step_back(module: OnnxModule, feed: Mapping[str, np.ndarray], names: list[st
     sizes = disturb(weights)
     before = distance(module.run(feed, names), teacher)
     if before.requires_grad:
-        before.backward()
+        before.backward()  # type: ignore[no-untyped-call]
     norms = [0.0 if weight.grad is None else float(weight.grad.double().norm()) for weight in weights]
     reached = sum(norm > 0 for norm in norms)
-    result = {"weights": len(weights), "reached": reached, "before": float(before.detach())}
+    result: dict[str, Any] = {"weights": len(weights), "reached": reached, "before": float(before.detach())}
     result |= {"after": None, "halvings": None}
     at = [weight.detach().clone() for weight in weights]
     for halving in range(HALVINGS if reached else 0):

@@ -16,18 +16,22 @@ import argparse
 import importlib.util
 import io
 import json
+import math
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import peers
+from cifar10 import PREPROCESSING, images
 from common import RESULTS, ROOT, compress, fill_readme, machine, save, shared, table
+from lenet5 import data_options, digits
 from PIL import Image
-from resnet import MEAN, STD, images
 
 from calibration.data import Dataset, Preprocessing, load_data
 from toolchain.export.sessions import open_session, time_interleaved
@@ -82,24 +86,21 @@ class Case:
         self.model, self.options, self.train, self.test = prepare(name)
 
     def _mnist(self, name: str) -> tuple[Path, list[str], Dataset, Dataset]:
-        model, source = shared("models", f"{name}_mnist.onnx"), str(shared("data", "mnist.npz"))
-        data = load_data(source, load_graph(model), Preprocessing(1 / 255, (0.1307,), (0.3081,)))
-        return model, _options(source, None, "1/255", (0.1307,), (0.3081,)), data.train, data.test
+        return shared("models", f"{name}_mnist.onnx"), data_options(), *digits()
 
     def _cifar(self, name: str) -> tuple[Path, list[str], Dataset, Dataset]:
         model, graph = shared("models", f"{name}_cifar10.onnx"), load_graph(shared("models", f"{name}_cifar10.onnx"))
         train, test = (str(folder) for folder in images())
-        how = Preprocessing(1 / 255, MEAN, STD)
-        loaded = [load_data(folder, graph, how).train for folder in (train, test)]
-        return model, _options(train, test, "1/255", MEAN, STD), *loaded
+        chosen, judging = (load_data(folder, graph, PREPROCESSING).train for folder in (train, test))
+        return model, _options(train, test, "1/255", PREPROCESSING.mean, PREPROCESSING.std), chosen, judging
 
     def _imagenet(self, _: str) -> tuple[Path, list[str], Dataset, Dataset]:
         model = shared("models", "zoo", "squeezenet_fp16.onnx")
         train, test = _imagenet_files()
         graph = load_graph(model)
-        loaded = [load_data(str(file), graph, Preprocessing(1.0, CAFFE_MEAN)).train for file in (train, test)]
-        self.samples = len(loaded[0])
-        return model, _options(str(train), str(test), "1", CAFFE_MEAN, ()), *loaded
+        chosen, judging = (load_data(str(file), graph, Preprocessing(1.0, CAFFE_MEAN)).train for file in (train, test))
+        self.samples = len(chosen)
+        return model, _options(str(train), str(test), "1", CAFFE_MEAN, ()), chosen, judging
 
     def feeds(self) -> list[Mapping[str, np.ndarray]]:
         """Return the calibration samples, one by one."""
@@ -107,10 +108,9 @@ class Case:
         return [dict(self.train.batch(rows[i : i + 1]).feeds) for i in range(len(rows))]
 
 
-def _options(train: str, test: str | None, scale: str, mean: tuple[float, ...], std: tuple[float, ...]) -> list[str]:
-    found = ["--data", train, "--scale", scale, "--mean", ",".join(map(str, mean))]
-    found += ["--std", ",".join(map(str, std))] if std else []
-    return [*found, "--eval", test] if test else found
+def _options(train: str, test: str, scale: str, mean: tuple[float, ...], std: tuple[float, ...]) -> list[str]:
+    found = ["--data", train, "--eval", test, "--scale", scale, "--mean", ",".join(map(str, mean))]
+    return [*found, "--std", ",".join(map(str, std))] if std else found
 
 
 def _imagenet_files() -> tuple[Path, Path]:
@@ -176,9 +176,10 @@ def _judge(case: Case, sessions: Mapping[str, object]) -> dict[str, dict[str, fl
     }
 
 
-def _classes(session: object, feeds: Mapping[str, np.ndarray], size: int) -> np.ndarray:
-    scores = np.asarray(session.run(None, dict(feeds))[0])
-    return scores.reshape(size, -1).argmax(1)
+def _classes(session: ort.InferenceSession, feeds: Mapping[str, np.ndarray], size: int) -> np.ndarray:
+    scores: np.ndarray = session.run(None, dict(feeds))[0]
+    classes: np.ndarray = scores.reshape(size, -1).argmax(1)
+    return classes
 
 
 def zoo(names: list[str]) -> None:
@@ -205,7 +206,8 @@ def _zoo_result(name: str, make: Callable[..., dict[str, np.ndarray]]) -> dict[s
     inputs = [make(name, proto, seed) for seed in range(ZOO_SAMPLES)]
     stack = np.stack if load_graph(model).takes_sets else np.concatenate
     data, output = folder / "inputs.npz", folder / "ours.onnx"
-    np.savez(data, **{key: stack([item[key] for item in inputs]) for key in inputs[0]})
+    arrays: dict[str, Any] = {key: stack([item[key] for item in inputs]) for key in inputs[0]}
+    np.savez(data, **arrays)
     done = compress([str(model), "--quant", "8bit", "--epochs", "0", "--data", str(data), "--device", "cpu"], output)
     sessions = [open_session(file, threads=1) for file in (model, output)]
     times = time_interleaved(sessions, inputs[0], SECONDS)
@@ -223,14 +225,12 @@ def _zoo_result(name: str, make: Callable[..., dict[str, np.ndarray]]) -> dict[s
 
 def _maker() -> Callable[..., dict[str, np.ndarray]]:
     """Return the function of the shared models' own file that makes valid inputs."""
-    spec = importlib.util.spec_from_file_location("zoo_inputs", shared("models", "zoo", "inputs.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["zoo_inputs"] = module
-    spec.loader.exec_module(module)
-    return module.make
+    sys.path.append(str(shared("models", "zoo", "inputs.py").parent))
+    make: Callable[..., dict[str, np.ndarray]] = importlib.import_module("inputs").make
+    return make
 
 
-def _error(sessions: list, feeds: list[dict[str, np.ndarray]]) -> float:
+def _error(sessions: Sequence[ort.InferenceSession], feeds: list[dict[str, np.ndarray]]) -> float:
     """Return the error of the float output that changes most, as a part of its own root mean square."""
     sums: dict[int, list[float]] = {}
     for feed in feeds:
@@ -240,7 +240,7 @@ def _error(sessions: list, feeds: list[dict[str, np.ndarray]]) -> float:
                 total = sums.setdefault(index, [0.0, 0.0])
                 total[0] += float(np.square(got[index].astype(np.float64) - array).sum())
                 total[1] += float(np.square(array.astype(np.float64)).sum())
-    return max((error / size) ** 0.5 for error, size in sums.values() if size)
+    return max(math.sqrt(error / size) for error, size in sums.values() if size)
 
 
 def write_tables() -> None:
@@ -275,7 +275,7 @@ def _rows(file: Path) -> Iterator[list[str]]:
 def _zoo_row(file: Path) -> list[str]:
     row = json.loads(file.read_text())
     kernels = ", ".join(f"{count} {kernel}" for kernel, count in row["kernels"].items())
-    ratio, before, after = row["bytes"][0] / row["bytes"][1], *row["ms"]
+    ratio, (before, after) = row["bytes"][0] / row["bytes"][1], row["ms"]
     return [
         file.stem,
         row["kind"],

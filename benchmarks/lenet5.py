@@ -12,17 +12,18 @@ import argparse
 import json
 import statistics
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import peers
 from common import RESULTS, ROOT, compress, fill_readme, machine, save, shared, table, without_details
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from calibration.data import Dataset, LoadedData, Preprocessing, load_data
+from calibration.data import Dataset, Preprocessing, load_data
 from toolchain.graph import load_graph
 from toolchain.measure import measure_latency, quality_section, size_section
 
 MODEL, DATA = ("models", "lenet5_mnist.onnx"), ("data", "mnist.npz")
-PREPROCESSING = ["--scale", str(1 / 255), "--mean", "0.1307", "--std", "0.3081"]
+PREPROCESSING = Preprocessing(1 / 255, (0.1307,), (0.3081,))
 TRAINING = ["--precision", "bfloat16", "--learning-rate", "4e-3", "--recipe", "benchmarks/lenet5.toml"]
 SHIFT, STILL = ["--augment", "shift"], ["--augment", "none"]
 SHORT, LONG = ["--epochs", "60", *TRAINING], ["--epochs", "150", *TRAINING]  # 11 and 27 minutes on one core
@@ -37,19 +38,13 @@ ROWS = {
     "246x-3bit": ["--prune", "246x", "--quant", "3bit", *SHORT, *SHIFT],
     "binary": ["--quant", "binary", "--budget", "15m"],
 }
+CALIBRATED = 512
 FILES = ROOT / "build" / "benchmarks"
 
 
-class Reader(CalibrationDataReader):
-    """Feeds 512 training images."""
-
-    def __init__(self, data: Dataset) -> None:
-        self.images = data.subset(np.arange(512)).batches(1)
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        """Return the next image, or None at the end."""
-        batch = next(self.images, None)
-        return None if batch is None else batch.inputs
+def data_options() -> list[str]:
+    """Return what the command is told of the images."""
+    return ["--data", str(shared(*DATA)), "--scale", "1/255", "--mean", "0.1307", "--std", "0.3081"]
 
 
 def run(row: str, seed: int) -> None:
@@ -57,7 +52,7 @@ def run(row: str, seed: int) -> None:
     FILES.mkdir(parents=True, exist_ok=True)
     output = FILES / f"lenet5-{row}-seed{seed}.onnx"
     command = [*ROWS[row], "--seed", str(seed)]
-    done = compress([str(shared(*MODEL)), *command, "--data", str(shared(*DATA)), *PREPROCESSING], output)
+    done = compress([str(shared(*MODEL)), *command, *data_options()], output)
     report = done.report
     sections = ("size", "quality", "latency", "parity", "environment", "timings", "verdict", "weights")
     kept = without_details({key: report[key] for key in sections})
@@ -69,37 +64,31 @@ def run(row: str, seed: int) -> None:
 
 def peer() -> None:
     """Quantize the same model by ``onnxruntime.quantization.quantize_static``: what a user would otherwise pick."""
-    data = dataset()
+    train, test = digits()
     FILES.mkdir(parents=True, exist_ok=True)
     output = FILES / "lenet5-quantize_static.onnx"
-    quantize_static(
-        shared(*MODEL),
-        output,
-        Reader(data.train),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-    )
+    peers.static(shared(*MODEL), output, [batch.feeds for batch in train.subset(np.arange(CALIBRATED)).batches(1)])
     save(
         "lenet5/quantize_static",
         {
-            "command": "onnxruntime.quantization.quantize_static(QDQ, per_channel=True, 512 images)",
+            "command": f"onnxruntime.quantization.quantize_static(QDQ, per_channel=True, {CALIBRATED} images)",
             **machine(),
             "size": size_section(shared(*MODEL), output),
-            "quality": without_details(quality_section(shared(*MODEL), output, data.test)),
+            "quality": without_details(quality_section(shared(*MODEL), output, test)),
         },
     )
 
 
-def dataset() -> LoadedData:
+def digits() -> tuple[Dataset, Dataset]:
     """Return training and test images as the model wants them."""
-    graph = load_graph(shared(*MODEL))
-    return load_data(str(shared(*DATA)), graph, Preprocessing(1 / 255, (0.1307,), (0.3081,)))
+    data = load_data(str(shared(*DATA)), load_graph(shared(*MODEL)), PREPROCESSING)
+    assert data.test is not None
+    return data.train, data.test
 
 
 def latency() -> None:
     """Time every file made so far against the original, interleaved in this one process."""
-    first = dataset().test.batch(np.arange(1))
+    first = digits()[1].batch(np.arange(1))
     rows = {}
     for file in sorted(FILES.glob("lenet5-*.onnx")):
         measured = measure_latency(shared(*MODEL), file, first, threads=1, seconds=10.0)
@@ -119,7 +108,7 @@ def write_table() -> None:
     print(text)
 
 
-def _original(times: dict) -> list[str]:
+def _original(times: dict[str, Any]) -> list[str]:
     first = json.loads(next((RESULTS / "lenet5").glob("36x-2bit-seed*.json")).read_text())
     p50 = statistics.median(entry["original"]["p50_ms"] for entry in times.values())
     return [
@@ -134,7 +123,7 @@ def _original(times: dict) -> list[str]:
     ]
 
 
-def _row(file: Path, times: dict) -> list[str]:
+def _row(file: Path, times: dict[str, Any]) -> list[str]:
     result = json.loads(file.read_text())
     timed = times[file.stem] if file.stem in times else result["latency"][0]  # as timed when it was made
     low, high = timed["speedup_ci95"]
@@ -150,7 +139,7 @@ def _row(file: Path, times: dict) -> list[str]:
     ]
 
 
-def _kept(weights: dict) -> str:
+def _kept(weights: dict[str, int]) -> str:
     """Say how many weights are kept, those among them that lay on dead channels in brackets."""
     dead = weights.get("dead", 0)
     return f"{weights['nonzero']:,}" + (f" (+{dead:,})" if dead else "")

@@ -7,7 +7,7 @@ import contextlib
 import importlib.util
 import io
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,10 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 Feeds = Sequence[Mapping[str, np.ndarray]]
 
 
-class Reader(CalibrationDataReader):
+class Reader(CalibrationDataReader):  # type: ignore[misc]  # it has no types
     """Hands calibration samples to ONNX Runtime's tool one by one."""
 
-    def __init__(self, feeds: Feeds) -> None:
+    def __init__(self, feeds: Iterable[Mapping[str, np.ndarray]]) -> None:
         self.rows: Iterator[Mapping[str, np.ndarray]] = iter(feeds)
 
     def get_next(self) -> Mapping[str, np.ndarray] | None:

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from cifar10 import PREPROCESSING, images
 from common import RESULTS, fill_readme, machine, save, shared, table
-from resnet import MEAN, STD, images
+from lenet5 import digits
 
-from calibration.data import Dataset, Preprocessing, load_data
+from calibration.data import Dataset, load_data
 from passes.constraints import Levels, level_target
 from passes.projection import project_onto
 from passes.reconstruction import METHODS, Source, reconstruct
@@ -34,10 +35,9 @@ GRIDS = ("8bit", "4bit", "4bit,asymmetric", "3bit", "3bit,asymmetric", "2bit")
 def datasets(model: str, graph: Graph) -> tuple[Dataset, Dataset]:
     """Return calibration and test images."""
     if model == "lenet5":
-        loaded = load_data(str(shared("data", "mnist.npz")), graph, Preprocessing(1 / 255, (0.1307,), (0.3081,)))
-        train, test = loaded.train, loaded.test
+        train, test = digits()
     else:
-        train, test = (load_data(str(path), graph, Preprocessing(1 / 255, MEAN, STD)).train for path in images())
+        train, test = (load_data(str(path), graph, PREPROCESSING).train for path in images())
     rows = np.unique(np.linspace(0, len(train) - 1, SAMPLES).round().astype(np.int64))
     return train.subset(rows), test
 

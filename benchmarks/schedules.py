@@ -17,9 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common import RESULTS, compress, machine, save, shared, table
+from lenet5 import MODEL, data_options
 
-MODEL, DATA = ("models", "lenet5_mnist.onnx"), ("data", "mnist.npz")
-PREPROCESSING = ["--scale", str(1 / 255), "--mean", "0.1307", "--std", "0.3081"]
 BUDGET = "10m"
 RATIOS = ("100x", "246x")
 TRAINING = ["--augment", "shift", "--precision", "bfloat16"]
@@ -43,9 +42,7 @@ def run(variant: str, ratio: str, seed: int) -> None:
         lines = [f"{key} = {json.dumps(value)}" for key, value in VARIANTS[variant].items()]
         recipe.write_text("\n".join(["[prune_schedule]", *lines, ""]))
         options = ["--prune", ratio, "--budget", BUDGET, "--seed", str(seed), "--recipe", str(recipe), *TRAINING]
-        done = compress(
-            [str(shared(*MODEL)), *options, "--data", str(shared(*DATA)), *PREPROCESSING], Path(folder) / "pruned.onnx"
-        )
+        done = compress([str(shared(*MODEL)), *options, *data_options()], Path(folder) / "pruned.onnx")
     result = {
         "variant": variant,
         "options": VARIANTS[variant],

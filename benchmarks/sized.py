@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,7 +41,7 @@ class Sketch:
         weight = self._add(f"{name}.weight", values)
         return [weight, self._add(f"{name}.bias", np.zeros(shape[0]))] if bias else [weight]
 
-    def node(self, op: str, inputs: list[str], output: str, **attributes: int | list[int]) -> str:
+    def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:  # noqa: ANN401 - an attribute is anything
         """Add a node with one output."""
         self.nodes.append(helper.make_node(op, inputs, [output], **attributes))
         return output

@@ -45,7 +45,7 @@ def train(module: OnnxModule, data: Dataset, epochs: int, seed: int) -> None:
             (logits,) = module(batch.feeds).values()
         loss = F.cross_entropy(logits.float(), torch.from_numpy(batch.labels).to(device, torch.int64))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
