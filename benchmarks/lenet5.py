@@ -1,6 +1,6 @@
 """LeNet-5 on MNIST: the main job at the ratios of the papers, beside ONNX Runtime's own static quantization.
 
-    python benchmarks/lenet5.py run 36x-2bit --seed 0     # one row, 11 to 30 minutes on one core; rows: see ROWS
+    python benchmarks/lenet5.py run 36x-2bit --seed 0     # one row, about 15 minutes on one core; rows: see ROWS
     python benchmarks/lenet5.py peer                      # quantize_static (int8) on the same model and data
     python benchmarks/lenet5.py latency                   # every file made so far against the original, interleaved
     python benchmarks/lenet5.py table                     # results/lenet5.md and the README's table
@@ -24,18 +24,18 @@ from toolchain.measure import measure_latency, quality_section, size_section
 
 MODEL, DATA = ("models", "lenet5_mnist.onnx"), ("data", "mnist.npz")
 PREPROCESSING = Preprocessing(1 / 255, (0.1307,), (0.3081,))
-TRAINING = ["--precision", "bfloat16", "--learning-rate", "4e-3", "--recipe", "benchmarks/lenet5.toml"]
+RECIPE = ["--recipe", "benchmarks/lenet5.toml"]
+TRAINING = ["--epochs", "60", "--precision", "bfloat16", "--learning-rate", "4e-3", *RECIPE]
 SHIFT, STILL = ["--augment", "shift"], ["--augment", "none"]
-SHORT, LONG = ["--epochs", "60", *TRAINING], ["--epochs", "150", *TRAINING]  # 11 and 27 minutes on one core
 # Where so few weights are left that they cannot even fit the images as they are, moving these costs accuracy: at 630x,
 # 45 epochs, 98.85 % without and 98.74 % with. At 246x it makes no difference beyond that of seeds.
 ROWS = {
     "36x-2bit": ["--prune", "36x", "--quant", "2bit", "--budget", "15m"],
-    "100x": ["--prune", "100x", *SHORT, *SHIFT],
-    "246x": ["--prune", "246x", *SHORT, *SHIFT],
-    "356x": ["--prune", "356x", *LONG, *STILL],
-    "630x": ["--prune", "630x", *LONG, *STILL],
-    "246x-3bit": ["--prune", "246x", "--quant", "3bit", *SHORT, *SHIFT],
+    "100x": ["--prune", "100x", *TRAINING, *SHIFT],
+    "246x": ["--prune", "246x", *TRAINING, *SHIFT],
+    "356x": ["--prune", "356x", *TRAINING, *STILL],
+    "630x": ["--prune", "630x", *TRAINING, *STILL],
+    "246x-3bit": ["--prune", "246x", "--quant", "3bit", *TRAINING, *SHIFT],
     "binary": ["--quant", "binary", "--budget", "15m"],
 }
 CALIBRATED = 512
