@@ -48,7 +48,7 @@ def channel_moments(
     for inputs in batches:
         for name, value in module.run(inputs, list(values)).items():
             dims = [dim for dim in range(value.ndim) if dim != 1]
-            var, mean = torch.var_mean(value.double(), dims, correction=0)
+            var, mean = (item.double() for item in torch.var_mean(value, dims, correction=0))
             total = sums.get(name, (torch.zeros_like(mean), torch.zeros_like(mean)))
             sums[name] = (total[0] + mean, total[1] + var + mean.square())
         count += 1

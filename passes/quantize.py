@@ -67,13 +67,14 @@ class Quantize(Pass):
         trainer.progress.phase("quantize")
         before = Snapshot.of(module)
         project_onto(module, self.names, self.constraint)
-        score = trainer.settle()
+        trainer.settle()
         if self.method == "nearest":
             return
-        nearest = Snapshot.of(module)
+        nearest, score = Snapshot.of(module), trainer.evaluate()
         before.restore(module)
         found = self.round_as_asked(trainer, lambda done: trainer.progress.update(done, {}))
-        if trainer.settle().better_than(score):
+        trainer.settle()
+        if trainer.evaluate().better_than(score):
             self.tell(describe(found, self.method, min(self.samples, len(trainer.data))))
         else:
             nearest.restore(module)

@@ -20,6 +20,7 @@ from toolchain.progress import Progress
 
 TARGET_BYTES = 256 * 2**20  # of the teacher's outputs on the selection data that are kept
 NORMALIZATION_BATCHES = 40  # batches that BatchNormalization statistics are re-estimated from
+COMPARED_BATCHES = 16  # of the selection data, which show whether that helps: the same ones before and after
 
 
 @dataclass(frozen=True)
@@ -167,12 +168,13 @@ class Trainer:
         return dict(self.data.batch(np.arange(min(len(self.data), self.portion or 2))).feeds)
 
     @torch.no_grad()
-    def evaluate(self) -> Score:
-        """Return the score on the selection data of the module as it is."""
+    def evaluate(self, every: int = 1) -> Score:
+        """Return the score of the module as it is, on every so manieth batch of the selection data."""
         self.module.eval()
         loss, hits = 0.0, 0
         count = 0
-        for number, batch in enumerate(self.selection.batches(self.portion or self.batch_size)):
+        batches = self.selection.batches(self.portion or self.batch_size)
+        for number, batch in islice(enumerate(batches), 0, None, every):
             if self.portion is not None and len(batch) < self.portion:
                 break  # a rest that the model does not accept
             count += len(batch)
@@ -196,13 +198,15 @@ class Trainer:
         return found
 
     @property
-    def settle_steps(self) -> float:
-        """How many training steps ``settle`` takes as long as, about.
+    def judging_steps(self) -> float:
+        """How many training steps ``settle`` and ``evaluate`` take as long as, about.
 
         A step costs its samples four times (forward, backward twice that, teacher), an evaluation its own once.
         """
         evaluation = len(self.selection) / (4 * self.batch_size)
-        return 2 * evaluation + self._moment_batches / 4 if self._settles else evaluation
+        if not self._settles:
+            return evaluation
+        return (1 + 2 / self._compared_every) * evaluation + self._moment_batches / 4
 
     @property
     def _settles(self) -> bool:
@@ -212,16 +216,17 @@ class Trainer:
     def _moment_batches(self) -> int:
         return min(NORMALIZATION_BATCHES, self.steps_per_epoch)
 
-    def settle(self) -> Score:
-        """Re-estimate BatchNormalization's statistics for the weights as they are, if that helps; return the score."""
-        score = self.evaluate()
+    @property
+    def _compared_every(self) -> int:
+        """Which batches of the selection data compare; they may be sorted by class, so it is some of all parts."""
+        return max(1, len(self.selection) // (self.portion or self.batch_size) // COMPARED_BATCHES)
+
+    def settle(self) -> None:
+        """Re-estimate BatchNormalization's statistics for the weights as they are, if that helps."""
         if not self._settles:
-            return score
-        before = Best.of(self.module, score)
+            return
+        before, score = Snapshot.of(self.module), self.evaluate(self._compared_every)
         batches = islice(self.batches(), self._moment_batches)
         reestimate_normalization(self.module, (self.tensors(batch)[0] for batch in batches))
-        after = self.evaluate()
-        if after.better_than(score):
-            return after
-        before.restore(self.module)
-        return score
+        if not self.evaluate(self._compared_every).better_than(score):
+            before.restore(self.module)

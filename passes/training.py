@@ -128,7 +128,7 @@ class Training:
         """Return whether to evaluate: at the start, at the end, and as often between as its cost allows."""
         if self.step == 0 or done >= 1:
             return True
-        cost = self.trainer.settle_steps
+        cost = self.trainer.judging_steps
         steps, advance = self.step - self.evaluated[0], done - self.evaluated[1]
         return advance >= 1 / EVALUATIONS and cost <= EVALUATION_SHARE * steps
 
@@ -141,7 +141,9 @@ class Training:
         self.evaluated = self.step, done
         # At the start the target's own projection is judged, so that training never ends worse than no training.
         with self.stage.feasible(done if self.step else 1.0) as keep:
-            score = self.trainer.settle() if keep else self.trainer.evaluate()
+            if keep:
+                self.trainer.settle()
+            score = self.trainer.evaluate()
             if keep and math.isfinite(score.loss) and (self.best is None or score.better_than(self.best.score)):
                 self.best = Best.of(self.trainer.module, score)
         entry: LogEntry = {"phase": self.stage.name, "step": self.step, "done": done, "loss": self.average}

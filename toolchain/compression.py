@@ -86,7 +86,7 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
             learns_scales=learned,
             cycle=(admm_share, 1.0),
         )
-        run.train(Phase("train in grid", 1.0, stage, _settle), quant_share * (1 - admm_share))
+        run.train(Phase("train in grid", 1.0, stage, Trainer.settle), quant_share * (1 - admm_share))
         if plan.prune is not None and not blocks:
             run.do(shrink)
         run.do(fold)
@@ -286,7 +286,3 @@ def _choose_kernels(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> N
     run.done.kernels.update(found.kernels)
     run.done.notes.extend(found.notes)
     module.move_to(device)
-
-
-def _settle(trainer: Trainer) -> None:
-    trainer.settle()

@@ -35,12 +35,25 @@ def test_the_untouched_model_answers_every_label_of_its_own_teacher(trainer):
     assert score.loss >= 0
 
 
-def test_settling_costs_an_evaluation_or_two_and_what_statistics_are_taken_from(trainer, monkeypatch):
-    assert trainer.settle_steps == 100 / (4 * 32)
+def test_judging_costs_an_evaluation_two_comparisons_and_what_statistics_are_taken_from(trainer, monkeypatch):
+    assert trainer.judging_steps == 100 / (4 * 32)
     monkeypatch.setattr("passes.trainer.normalizations", lambda _: ["a normalization"])
-    assert trainer.settle_steps == 2 * 100 / (4 * 32) + trainer.steps_per_epoch / 4
+    assert trainer.judging_steps == 3 * 100 / (4 * 32) + trainer.steps_per_epoch / 4
+    monkeypatch.setattr("passes.trainer.COMPARED_BATCHES", 1)
+    assert trainer.judging_steps == (1 + 2 / 3) * 100 / (4 * 32) + trainer.steps_per_epoch / 4
     trainer.moves_normalization = False
-    assert trainer.settle_steps == 100 / (4 * 32)
+    assert trainer.judging_steps == 100 / (4 * 32)
+
+
+def test_a_part_of_the_selection_data_is_every_so_manieth_batch(make_trainer):
+    whole, part = make_trainer(), make_trainer()
+    rows = np.arange(len(part.selection))
+    part.selection = part.selection.subset(rows[rows // 32 % 2 == 0])
+    for trainer in (whole, part):
+        with torch.no_grad():
+            trainer.module.tensor("w1").zero_()  # so that there is a loss, another one for every batch
+
+    assert whole.evaluate(every=2) == part.evaluate() != whole.evaluate()
 
 
 def test_half_precision_multiplies_coarsely_and_leaves_the_rest_exact(make_trainer):
