@@ -5,7 +5,7 @@ import torch
 
 from passes import rate
 from passes.allowance import Allowance
-from passes.rate import LEAST, LEAST_STEPS, MOST, find_learning_rate
+from passes.rate import LEAST, LEAST_STEPS, MOST, STEPS, find_learning_rate
 
 
 def test_steps_of_the_rate_do_little_harm_and_of_ten_times_the_rate_much(make_trainer):
@@ -23,6 +23,13 @@ def test_steps_of_the_rate_do_little_harm_and_of_ten_times_the_rate_much(make_tr
             optimizer.step()
         harm[factor] = tried.evaluate().loss - before
     assert harm[10] > 10 * abs(harm[0.3])
+
+
+def test_a_shorter_test_is_trusted_less_far(make_trainer, monkeypatch):
+    monkeypatch.setattr(rate, "add_gradient", lambda *_: 0.0)  # no step does harm
+    whole, half = (find_learning_rate(make_trainer(), Allowance(steps=steps)) for steps in (STEPS, STEPS // 2))
+    assert MOST / 1.2 < whole <= MOST
+    assert 0.6 < half / whole < 0.75
 
 
 def test_the_model_and_the_order_of_its_batches_are_left_as_they_were(make_trainer):
