@@ -21,6 +21,7 @@ from passes.score_choice import LEAST_STEPS, choose_score, try_scores
 from passes.trainer import Trainer
 from toolchain.allocation import bit_costs, weight_costs
 from toolchain.amounts import QuantSpec
+from toolchain.export import move_biases_onto_steps
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, find_weights
 from toolchain.graph.layout import find_layouts
@@ -90,7 +91,7 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         if plan.prune is not None and not blocks:
             run.do(shrink)
         run.do(fold)
-        run.do(partial(_round_biases, run.trainer))
+        run.do(partial(_round_biases, run))
     return run.done
 
 
@@ -261,8 +262,13 @@ def _find_bits(plan: Plan, run: Run) -> None:
     done.notes.append(describe_bits(found, step.max_drop))
 
 
-def _round_biases(trainer: Trainer) -> None:
-    round_biases(trainer.module)
+def _round_biases(run: Run) -> None:
+    """Let biases be what the file adds."""
+    module, device = run.trainer.module, run.trainer.module.device
+    module.move_to(torch.device("cpu"))
+    round_biases(module)
+    move_biases_onto_steps(module, {node: choice.kernel for node, choice in run.done.kernels.items()})
+    module.move_to(device)
 
 
 def _keep_zeros(trainer: Trainer, names: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ from toolchain.export.folding import check_folded
 from toolchain.export.layers import time_dense
 from toolchain.export.lean import shorten
 from toolchain.export.parity import OutputParity, Parity, verify
+from toolchain.export.products import move_biases_onto_steps
 from toolchain.export.sensitivity import Loss, Meter, find_loss
 from toolchain.export.targets import TARGETS, Activations, Objective, TargetName
 from toolchain.export.writer import WrittenModel, write_model
@@ -32,6 +33,7 @@ __all__ = [
     "choose_kernels",
     "could_be_int8",
     "find_loss",
+    "move_biases_onto_steps",
     "shorten",
     "time_dense",
     "verify",

@@ -20,7 +20,7 @@ from toolchain.export.affine import encode_levels
 from toolchain.export.builder import make_node
 from toolchain.export.draft import Draft, Inner, add_scale
 from toolchain.export.gathered import Plan, indices, plan_of
-from toolchain.export.int8 import Product
+from toolchain.export.products import Product, bias_steps
 from toolchain.export.runs import Wiring
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import Graph, Node
@@ -166,9 +166,9 @@ def _convolutions(draft: Draft, node: Node, groups: Sequence[_Group], target: tu
     value, builder = node.inputs[0], draft.builder
     grid = activation_grid(draft, value, node)
     step = grid.scale.item()
-    product = int8.integer_product(draft, node, step)
+    product = int8.take_product(draft, node, step)
     weights = _store_weight(draft, node.inputs[1], product, groups)
-    steps = int8.bias_steps(node, product, step)
+    steps = bias_steps(node, product, step)
     biases = [[] for _ in groups] if steps is None else _store_bias(draft, product.name, steps, groups)
     source, inner = add_scale_and_zero(builder, grid, value), draft.inner.get(value)
     attributes = [item for item in draft.edit(node).attribute if item.name != "group"]

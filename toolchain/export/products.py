@@ -1,0 +1,141 @@
+"""What an integer node computes of integers: levels, scales, and a bias in whole steps of both scales.
+
+A bias is int32, and its scale the product of the scales of input and weight, as QLinearConv and QGemm define them. Its
+steps are about a tenth of one of the output's, so that rounding to them moves some percent of the outputs to the
+next level; the module that is exported moves its biases onto them too, and so computes what the file does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from toolchain.errors import ExportError
+from toolchain.export.normalized import Affine, affine_of, normalization_of
+from toolchain.export.runs import STATIC
+from toolchain.export.weights import weight_array, weight_grid, weight_levels, weight_scale, weight_zero
+from toolchain.graph import Graph, Node
+from toolchain.module import OnnxModule
+
+# Accumulated int32 products must not overflow when the bias is added: it may take half of the range.
+_BIAS_LIMIT = 2.0**30
+_LEAST_SCALE = 2.0**-100  # of a channel that a normalization multiplies by zero
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """What an integer node computes of integers: ``scale * levels`` times its input, plus ``bias``.
+
+    Attributes:
+        levels: int8, the weight's shape.
+        scale: float32, ``[]`` or ``[C]`` along ``axis``.
+        axis: of the weight's outputs; None where there is one scale.
+        zero: of the codes that ``levels`` are stored as, as it broadcasts over them; None where they are the levels.
+        bias: float64 ``[C]``; None where there is none.
+        name: of the constant that holds the bias; empty where it has to be made.
+    """
+
+    levels: np.ndarray
+    scale: np.ndarray
+    axis: int | None
+    zero: np.ndarray | None
+    bias: np.ndarray | None
+    name: str
+
+
+def product_of(module: OnnxModule, graph: Graph, node: Node, step: float) -> Product:
+    """Return what a node of ``graph`` computes of integers in steps of ``step``, a normalization behind it taken in.
+
+    Raises:
+        ExportError: the weight is on no grid, or has left it.
+    """
+    plain, normalization = _plain_product(module, node), normalization_of(graph, graph.consumers(), node)
+    return plain if normalization is None else _take_in(plain, affine_of(module, normalization), step)
+
+
+def _plain_product(module: OnnxModule, node: Node) -> Product:
+    weight = node.inputs[1]
+    grid = weight_grid(module, weight)
+    if grid is None:
+        raise ExportError(f"weight {weight!r} is on no grid, so it has no int8 levels")
+    levels = weight_levels(module, weight)
+    zero = weight_zero(module, weight)
+    if zero is not None and grid.axis is not None:
+        zero = zero.reshape([-1 if axis == grid.axis else 1 for axis in range(levels.ndim)])
+    name = node.inputs[2] if len(node.inputs) > 2 else ""
+    bias = weight_array(module, name).astype(np.float64) if name else None
+    return Product(levels, _bounded_scale(weight_scale(module, weight), levels, grid.axis), grid.axis, zero, bias, name)
+
+
+def _take_in(plain: Product, affine: Affine, step: float) -> Product:
+    """Return the product of a Conv and the normalization behind it.
+
+    Where a factor is so small that the bias would not fit int32 steps, the channel's levels are rounded to larger
+    ones; what that changes is less than a step of the bias.
+    """
+    bias = affine.shift if plain.bias is None else plain.bias * affine.factor + affine.shift
+    exact = np.abs(affine.factor) * plain.scale
+    scale = np.maximum(exact, np.maximum(np.abs(bias) / (0.9 * _BIAS_LIMIT * step), _LEAST_SCALE)).astype(np.float32)
+    across = (-1, *[1] * (plain.levels.ndim - 1))
+    ratio = np.where(scale > np.float32(1.0001) * exact, exact / scale, 1.0) * np.where(affine.factor < 0, -1, 1)
+    levels = np.rint(plain.levels * ratio.reshape(across)).astype(np.int8)
+    return Product(levels, _bounded_scale(scale, levels, 0), 0, None, bias, plain.name)
+
+
+def _bounded_scale(scale: np.ndarray, levels: np.ndarray, axis: int | None) -> np.ndarray:
+    """Return the weight's scale, raised in channels that are all zero until the bias fits int32.
+
+    Such a channel has any scale, often a tiny one, of which the bias would be too many steps.
+    """
+    if axis is None:
+        return scale
+    empty = ~levels.astype(bool).any(axis=tuple(other for other in range(levels.ndim) if other != axis))
+    if empty.any():
+        scale = np.where(empty, np.maximum(scale, scale.max()), scale).astype(np.float32)
+    return scale
+
+
+def bias_steps(node: Node, product: Product, step: float) -> np.ndarray | None:
+    """Return the bias of a product in steps of its input times those of its weight, ``[C]``; None where it has none.
+
+    Raises:
+        ExportError: they are too many for int32.
+    """
+    if product.bias is None:
+        return None
+    steps: np.ndarray = np.rint(product.bias / (np.float32(step) * product.scale))
+    if np.abs(steps).max() > _BIAS_LIMIT:
+        raise ExportError(
+            f"{node.op} node {node.name!r}: bias {product.name!r} is {np.abs(steps).max():.2g} steps of its int8 "
+            f"kernel, int32 holds {_BIAS_LIMIT:.2g}",
+            hint="keep this node in float",
+        )
+    return steps
+
+
+@torch.no_grad()
+def move_biases_onto_steps(module: OnnxModule, kernels: Mapping[str, str]) -> None:
+    """Move biases of integer nodes, or the shift of the normalization behind them, onto what the kernel adds.
+
+    Args:
+        module: on the CPU; the activations of the nodes are on their grids.
+        kernels: by node name.
+
+    Raises:
+        ExportError: a bias is too large for int32 steps.
+    """
+    consumers = module.graph.consumers()
+    for node in module.graph.nodes:
+        source = module.formats.get(node.inputs[0]) if kernels.get(node.name) in STATIC else None
+        if source is None or source.grid is None:
+            continue
+        step = source.grid.scale.item()
+        product = product_of(module, module.graph, node, step)
+        steps = bias_steps(node, product, step)
+        if product.bias is None or steps is None:
+            continue
+        moved = torch.from_numpy(steps * (np.float32(step) * product.scale) - product.bias)
+        normalization = normalization_of(module.graph, consumers, node)
+        bias = module.tensor(node.inputs[2] if normalization is None else normalization.inputs[2])
+        bias.copy_(bias.double() + moved.to(bias.device))
