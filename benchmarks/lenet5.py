@@ -32,7 +32,7 @@ SHIFT, STILL = ["--augment", "shift"], ["--augment", "none"]
 ROWS = {
     "36x-2bit": ["--prune", "36x", "--quant", "2bit", "--budget", "15m"],
     "100x": ["--prune", "100x", *TRAINING, *SHIFT],
-    "246x": ["--prune", "246x", *TRAINING, *SHIFT],
+    "246x": ["--prune", "246x", *TRAINING, *STILL],
     "356x": ["--prune", "356x", *TRAINING, *STILL],
     "630x": ["--prune", "630x", *TRAINING, *STILL],
     "246x-3bit": ["--prune", "246x", "--quant", "3bit", *TRAINING, *SHIFT],
