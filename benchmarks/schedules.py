@@ -5,7 +5,8 @@
     python benchmarks/schedules.py table                             # results/schedules.md
 
 LeNet-5 on MNIST, 10 minutes on one core each; accuracy is on the 10,000 test images, which neither train nor
-select. Every row differs from the default in one thing. The reweighted schedule ranks by its own prices.
+select. The loss, on the images that select, tells more: accuracy differs by 0.1 points between seeds. Every row differs
+from the default in one thing. The reweighted schedule ranks by its own prices.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from lenet5 import MODEL, data_options
 
 BUDGET = "10m"
 RATIOS = ("100x", "246x")
-TRAINING = ["--augment", "shift", "--precision", "bfloat16"]
+TRAINING, BATCH_SIZE = ["--augment", "none", "--precision", "bfloat16", "--learning-rate", "4e-3"], 128
 # What differs from the default, by name; the default itself is the frequent schedule, ranked by curvature.
 VARIANTS: dict[str, dict[str, str | float]] = {
     "default": {},
@@ -40,9 +41,11 @@ def run(variant: str, ratio: str, seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         recipe = Path(folder) / "recipe.toml"
         lines = [f"{key} = {json.dumps(value)}" for key, value in VARIANTS[variant].items()]
-        recipe.write_text("\n".join(["[prune_schedule]", *lines, ""]))
+        recipe.write_text("\n".join(["[train]", f"batch_size = {BATCH_SIZE}", "[prune_schedule]", *lines, ""]))
         options = ["--prune", ratio, "--budget", BUDGET, "--seed", str(seed), "--recipe", str(recipe), *TRAINING]
         done = compress([str(shared(*MODEL)), *options, *data_options()], Path(folder) / "pruned.onnx")
+    convergence = done.report["convergence"]
+    last = [entry["selection_loss"] for entry in convergence if entry["phase"] == convergence[-1]["phase"]]
     result = {
         "variant": variant,
         "options": VARIANTS[variant],
@@ -51,7 +54,8 @@ def run(variant: str, ratio: str, seed: int) -> None:
         "budget": BUDGET,
         "seconds": done.seconds,
         "accuracy": done.report["quality"]["compressed"],
-        "steps": {entry["phase"]: entry["step"] for entry in done.report["convergence"]},
+        "loss": min(last),  # on the selection data, of the state that is kept
+        "steps": {entry["phase"]: entry["step"] for entry in convergence},
         **machine(),
     }
     save(f"schedules/{_key(variant, ratio, seed)}", result)
@@ -76,7 +80,10 @@ def write_table() -> None:
     for variant, options in VARIANTS.items():
         found = {result["ratio"]: result for result in results if result["variant"] == variant}
         steps = max((sum(result["steps"].values()) for result in found.values()), default=0)
-        shown = [f"{100 * found[ratio]['accuracy']:.2f} %" if ratio in found else "" for ratio in RATIOS]
+        shown = [
+            f"{100 * found[ratio]['accuracy']:.2f} %, {found[ratio]['loss']:.4f}" if ratio in found else ""
+            for ratio in RATIOS
+        ]
         changes = ", ".join(f"{key} = {value}" for key, value in options.items())
         rows.append([variant, changes, *shown, f"{steps:,}"])
     text = table(["variant", "[prune_schedule]", *RATIOS, f"steps in {BUDGET}"], rows)
