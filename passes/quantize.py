@@ -20,6 +20,7 @@ from toolchain.module import OnnxModule
 BATCH = 64  # calibration samples at a time, at most, where the model leaves that open
 BATCH_BYTES = 2**23  # of their inputs: a batch is the least that is run, however long it takes
 SECONDS = 90.0  # of going through samples, in all; what there is no time for is not looked at
+JUDGING_SHARE = 0.35  # of the time of rounding without training, about: judging one of the two ways
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class Quantize(Pass):
             return
         nearest, score = Snapshot.of(module), trainer.evaluate()
         before.restore(module)
-        found = self.round_as_asked(trainer, lambda done: trainer.progress.update(done, {}))
+        found = self.round_as_asked(
+            trainer, lambda done: trainer.progress.update(JUDGING_SHARE + (1 - 2 * JUDGING_SHARE) * done, {})
+        )
         trainer.settle()
         if trainer.evaluate().better_than(score):
             self.tell(describe(found, self.method, min(self.samples, len(trainer.data))))
