@@ -71,13 +71,13 @@ class Quantize(Pass):
         trainer.settle()
         if self.method == "nearest":
             return
-        nearest, score = Snapshot.of(module), trainer.evaluate()
+        nearest, score = Snapshot.of(module), trainer.glance()
         before.restore(module)
         found = self.round_as_asked(
             trainer, lambda done: trainer.progress.update(JUDGING_SHARE + (1 - 2 * JUDGING_SHARE) * done, {})
         )
         trainer.settle()
-        if trainer.evaluate().better_than(score):
+        if trainer.glance().better_than(score):
             self.tell(describe(found, self.method, min(self.samples, len(trainer.data))))
         else:
             nearest.restore(module)

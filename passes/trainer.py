@@ -20,7 +20,7 @@ from toolchain.progress import Progress
 
 TARGET_BYTES = 256 * 2**20  # of the teacher's outputs on the selection data that are kept
 NORMALIZATION_BATCHES = 40  # batches that BatchNormalization statistics are re-estimated from
-COMPARED_BATCHES = 16  # of the selection data, which show whether that helps: the same ones before and after
+COMPARED_BATCHES = 16  # of the selection data, which show which of two states is better
 
 
 @dataclass(frozen=True)
@@ -221,12 +221,16 @@ class Trainer:
         """Which batches of the selection data compare; they may be sorted by class, so it is some of all parts."""
         return max(1, len(self.selection) // (self.portion or self.batch_size) // COMPARED_BATCHES)
 
+    def glance(self) -> Score:
+        """Return the score on a part of the selection data, always the same: enough to choose between two states."""
+        return self.evaluate(self._compared_every)
+
     def settle(self) -> None:
         """Re-estimate BatchNormalization's statistics for the weights as they are, if that helps."""
         if not self._settles:
             return
-        before, score = Snapshot.of(self.module), self.evaluate(self._compared_every)
+        before, score = Snapshot.of(self.module), self.glance()
         batches = islice(self.batches(), self._moment_batches)
         reestimate_normalization(self.module, (self.tensors(batch)[0] for batch in batches))
-        if not self.evaluate(self._compared_every).better_than(score):
+        if not self.glance().better_than(score):
             before.restore(self.module)
