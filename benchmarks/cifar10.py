@@ -180,8 +180,9 @@ def write_table() -> None:
         base = first["compressed"] if names[0].endswith("-baseline") else first["original"]
         rows += [_row(name, results[name], base, times) for name in names]
         fast = [name for name in names if name.partition("-")[2] not in ONLY_SMALLER]
-        drawn.append(model)
-        write_front(f"cifar10/{model}-front", model, [_point(name, results[name], times) for name in fast])
+        if len(fast) > 1:
+            drawn.append(model)
+            write_front(f"cifar10/{model}-front", model, [_point(name, results[name], times) for name in fast])
     header = ["model", "command", "epochs", "smaller", "accuracy", "points from the baseline", "speedup (95 %)"]
     text = table(header, rows)
     (RESULTS / "cifar10.md").write_text(text)
