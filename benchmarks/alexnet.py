@@ -9,7 +9,7 @@ split over two devices, 227x227 inputs.
 
 from typing import Any
 
-from common import RESULTS, ROOT, compress, fill_readme, machine, save, table, without_details
+from common import RESULTS, ROOT, compress, fill_readme, machine, save, table, take_no_arguments, without_details
 from sized import build_alexnet
 
 COMMAND = ["--prune", "36x", "--quant", "2bit", "--epochs", "1"]
@@ -26,6 +26,7 @@ def _peak(entry: dict[str, Any], side: str) -> str:
 
 def main() -> None:
     """Build, compress, save."""
+    take_no_arguments(__doc__)
     folder = ROOT / "build" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "alexnet.onnx"

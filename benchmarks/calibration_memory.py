@@ -7,7 +7,6 @@ process of its own. The peers' entropy calibration holds the values of every lay
 samples are not tried there.
 """
 
-import argparse
 import multiprocessing
 import os
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from cifar10 import PREPROCESSING, images, options, original
-from common import RESULTS, ROOT, fill_readme, machine, save, table
+from common import RESULTS, ROOT, fill_readme, machine, save, table, take_no_arguments
 from onnxruntime.quantization import CalibrationMethod, quantize_static
 from peers import Reader, prepare
 
@@ -73,7 +72,7 @@ def _quietly(run: Callable[[Path], None], folder: Path) -> None:
 
 def main() -> None:
     """Measure, save, write the table."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    take_no_arguments(__doc__)
     rows = {OURS: {samples: peak(partial(ours, samples)) for samples in SAMPLES}}
     for name, method in PEERS.items():
         counts = [samples for samples in SAMPLES if samples <= MOST_OF_PEERS]

@@ -1,5 +1,6 @@
 """What the benchmarks share: running the command as a user would, and writing results as JSON and as a table."""
 
+import argparse
 import json
 import os
 import platform
@@ -25,6 +26,11 @@ class Run:
     report: dict[str, Any]
     seconds: float
     peak_bytes: int
+
+
+def take_no_arguments(description: str | None) -> None:
+    """Answer ``--help``, and refuse what a benchmark without arguments is given, before anything is measured."""
+    argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
 
 
 def shared(*parts: str) -> Path:

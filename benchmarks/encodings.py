@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from common import RESULTS, machine, save, table
+from common import RESULTS, machine, save, table, take_no_arguments
 from onnx import helper
 
 from passes.constraints import Budget, TopK
@@ -170,6 +170,7 @@ def as_model(builder: Builder, names: Sequence[str]) -> bytes:
 
 def main() -> None:
     """Measure every case, save, print."""
+    take_no_arguments(__doc__)
     results = [measure(case) for case in CASES]
     save("encodings", {**machine(), "results": results})
     rows = [

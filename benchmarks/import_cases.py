@@ -14,7 +14,7 @@ from typing import Any
 import onnx
 import onnxruntime
 import torch
-from common import ROOT, machine, save, table
+from common import ROOT, machine, save, table, take_no_arguments
 
 sys.path.append(str(ROOT / "tests" / "ops"))
 
@@ -95,6 +95,7 @@ def report(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run all cases and write down what became of them."""
+    take_no_arguments(__doc__)
     torch.set_num_threads(1)
     cases = load_cases()
     started = time.monotonic()

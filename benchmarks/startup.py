@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 
-from common import ROOT, machine, save
+from common import ROOT, machine, save, take_no_arguments
 
 RUNS = 15
 
 
 def main() -> None:
     """Time the help text, process start included."""
+    take_no_arguments(__doc__)
     times = []
     for _ in range(RUNS):
         started = time.perf_counter()
