@@ -33,14 +33,13 @@ def test_the_shares_of_the_phases_make_a_whole():
         assert all(phase.share >= 0 for phase in phases)
 
 
-@pytest.mark.parametrize(
-    ("restarts", "expected"), [(False, [0.0, 0.5, 0.5, 0.8, 0.8, 1.0]), (True, [0, 1, 0, 0.6, 0.6, 1])]
-)
-def test_the_learning_rate_goes_through_one_cycle_unless_admm_has_its_own(trainer, restarts, expected):
-    phases = Prune((Budget(("w1", "w2"), 36),), Schedule(restarts=restarts)).phases()
-    project_onto(trainer.module, ("w1", "w2"), TopK((Budget(("w1", "w2"), 36),)))
-    found = [bound for phase in phases for bound in phase.begin(trainer.module).cycle]
-    assert found == pytest.approx(expected)
+def test_every_phase_has_a_cycle_of_the_learning_rate_of_its_own(trainer):
+    budgets = (Budget(("w1", "w2"), 36),)
+    phases = Prune(budgets, Schedule()).phases()
+    project_onto(trainer.module, ("w1", "w2"), TopK(budgets))
+    stages = [phase.begin(trainer.module) for phase in phases]
+    assert [stage.learning_rate(0.1) for stage in stages] == pytest.approx([1, 1, 1])
+    assert [stage.learning_rate(1.0) for stage in stages] == pytest.approx([0.02, 0.02, 0.02])
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
