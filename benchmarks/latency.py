@@ -1,6 +1,7 @@
 """Latency of int8 and of gathered groups, one image on one thread: AlexNet and ResNet-50 in size, and ResNet-32.
 
-    python benchmarks/latency.py            # needs 2 GB of memory; writes results/latency.json and the docs' table
+    python benchmarks/latency.py run resnet50     # or alexnet, resnet32; needs 2 GB of memory
+    python benchmarks/latency.py table            # results/latency.md and the docs' table, of all that has run
 
 Every file is what the command writes in one go, or what ONNX Runtime's own tool makes of the model. All files of a
 model, and the original, then run in turns in stock ONNX Runtime. The large graphs have He weights, so accuracy means
@@ -9,6 +10,7 @@ busy, the time of the processor is the better figure.
 """
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -29,6 +31,7 @@ from toolchain.bench.rows import HERE, latency_rows
 from toolchain.export.sessions import open_session
 
 RESNET50, ALEXNET, RESNET32 = "ResNet-50 size", "AlexNet size", "ResNet-32"
+MODELS = {"resnet50": RESNET50, "alexnet": ALEXNET, "resnet32": RESNET32}
 GRAPHS: dict[str, Callable[[Path], None]] = {RESNET50: build_resnet50, ALEXNET: build_alexnet}
 PEER = "ONNX Runtime static"
 CALIBRATION = 8  # images that the peer takes ranges from
@@ -70,24 +73,27 @@ CASES = (
 )
 
 
-def main() -> None:
-    """Make every file, time those of a model in turns, and save what was found."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--only", type=int, nargs="*", help="numbers of the cases, from 0; prints and saves nothing")
-    only = parser.parse_args().only
+def run(name: str) -> None:
+    """Make every file of a model, time them in turns, and save what was found."""
     folder = ROOT / "build" / "benchmarks"
     folder.mkdir(parents=True, exist_ok=True)
-    asked = [case for number, case in enumerate(CASES) if only is None or number in only]
+    cases = [case for case in CASES if case.model == MODELS[name]]
+    path = original(folder, MODELS[name])
+    made = [make(case, path, case.file(folder)) for case in cases]
+    files = [path, *(case.file(folder) for case in cases)]
+    times, processor = in_turns(files), processor_ms(files)
     found = []
-    for model in dict.fromkeys(case.model for case in asked):
-        path = original(folder, model)
-        cases = [case for case in asked if case.model == model]
-        made = [make(case, path, case.file(folder)) for case in cases]
-        files = [path, *(case.file(folder) for case in cases)]
-        times, processor = in_turns(files), processor_ms(files)
-        for number, (case, result) in enumerate(zip(cases, made, strict=True)):
-            figures = {"latency": times[number], "processor_ms": [processor[0], processor[number + 1]]}
-            found.append({"model": model, "command": case.command, "target": case.target, **result, **figures})
+    for number, (case, result) in enumerate(zip(cases, made, strict=True)):
+        figures = {"latency": times[number], "processor_ms": [processor[0], processor[number + 1]]}
+        found.append({"model": case.model, "command": case.command, "target": case.target, **result, **figures})
+        print(" ".join(row(found[-1])), flush=True)
+    save(f"latency/{name}", {"cases": found, **machine()})
+
+
+def write_table() -> None:
+    """Write ``results/latency.md`` and the docs' table."""
+    files = [RESULTS / "latency" / f"{name}.json" for name in MODELS]
+    found = [case for file in files if file.exists() for case in json.loads(file.read_text())["cases"]]
     header = [
         "model",
         "command",
@@ -100,11 +106,9 @@ def main() -> None:
         "asked for",
     ]
     text = table(header, [row(case) for case in found])
+    (RESULTS / "latency.md").write_text(text)
+    fill_readme("latency", text)
     print(text)
-    if only is None:
-        save("latency", {"cases": found, **machine()})
-        (RESULTS / "latency.md").write_text(text)
-        fill_readme("latency", text)
 
 
 def original(folder: Path, model: str) -> Path:
@@ -189,6 +193,19 @@ def row(case: dict[str, Any]) -> list[str]:
         f"{before:.2f} -> {after:.2f} ms, {before / after:.2f}x",
         f"{case['target']:g}x" if case["target"] else "",
     ]
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run").add_argument("model", choices=MODELS)
+    commands.add_parser("table")
+    arguments = parser.parse_args()
+    if arguments.command == "run":
+        run(arguments.model)
+    else:
+        write_table()
 
 
 if __name__ == "__main__":
