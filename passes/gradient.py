@@ -34,14 +34,14 @@ def add_gradient(trainer: Trainer, batch: Batch, sharpness: float) -> float:
         batch: training samples.
         sharpness: radius of the sharpness-aware gradient; 0 is the plain gradient. The loss is the plain one's.
     """
-    parts = _parts(trainer, batch)
+    parts = parts_of(trainer, batch)
     loss = _backward(trainer, parts)
     if sharpness > 0:
         _sharpen(trainer, parts, sharpness)
     return loss
 
 
-def _parts(trainer: Trainer, batch: Batch) -> list[Part]:
+def parts_of(trainer: Trainer, batch: Batch) -> list[Part]:
     """Return the batch in the portions that the model takes."""
     portion = trainer.portion or len(batch)
     parts = []

@@ -5,13 +5,15 @@ import time
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from calibration.data import Batch
 from passes.allowance import Allowance
 from passes.batches import Batches
-from passes.gradient import add_gradient
+from passes.gradient import add_gradient, parts_of
 from passes.snapshot import Snapshot
 from passes.trainer import Trainer
+from toolchain.module import OnnxModule
 
 LEAST, MOST = 1e-5, 3e-2
 STEPS = 80  # from the least to the most, where there is time for them
@@ -24,7 +26,10 @@ HARM = 0.03
 
 
 def find_learning_rate(trainer: Trainer, allowance: Allowance) -> float | None:
-    """Return the peak rate of Adam for this model and these data; None where there is no time to find it.
+    """Return the peak rate of Adam for this model and these data; None where there is no time to find it, or no loss.
+
+    There is none where the model starts as the original and nothing else judges it, as without labels: its gradient is
+    zero, and no rate would lead away from there.
 
     Range test: from the trained model, whose loss is near its least, the rate grows step by step until the loss has
     gone a few percent of the way to that of a model whose answer is always the same. The test is that of Smith,
@@ -62,6 +67,8 @@ def _largest_harmless(trainer: Trainer, allowance: Allowance) -> float | None:
         batch = next(batches)
         optimizer.zero_grad()
         loss = add_gradient(trainer, batch, 0.0)
+        if step == 0 and _is_still(trainer.module):
+            return None
         original, ignorant = _bounds(trainer, batch)
         part = (loss - original) / max(ignorant - original, 1e-12)
         first = part if step == 0 else first  # batch statistics alone already answer a little differently
@@ -77,10 +84,28 @@ def _largest_harmless(trainer: Trainer, allowance: Allowance) -> float | None:
     return max(LEAST, rate * math.sqrt(min(1.0, whole / STEPS)))
 
 
+def _is_still(module: OnnxModule) -> bool:
+    """Return whether no parameter has a gradient."""
+    return not any(weight.grad is not None and bool(weight.grad.any()) for weight in module.parameters())
+
+
 def _bounds(trainer: Trainer, batch: Batch) -> tuple[float, float]:
     """Return the loss on a batch of the original, and of a model that gives its mean answer to every sample."""
-    inputs, labels = trainer.tensors(batch)
-    answers = trainer.targets(batch, inputs)
-    means = {name: value.mean(0, keepdim=True).expand_as(value) for name, value in answers.items() if value.ndim > 0}
-    original = trainer.objective.loss(answers, answers, labels)
-    return float(original), float(trainer.objective.loss({**answers, **means}, answers, labels))
+    parts = parts_of(trainer, batch)
+    means = _means([part.targets for part in parts])
+    original = ignorant = 0.0
+    for part in parts:
+        same = {name: mean.expand_as(part.targets[name]) for name, mean in means.items()}
+        original += part.share * float(trainer.objective.loss(part.targets, part.targets, part.labels))
+        ignorant += part.share * float(trainer.objective.loss({**part.targets, **same}, part.targets, part.labels))
+    return original, ignorant
+
+
+def _means(answers: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean ``[1, ...]`` of every output over all samples; of numbers for a whole batch there is none."""
+    found = {}
+    for name in answers[0]:
+        rows = [answer[name].mean(0, keepdim=True) for answer in answers if answer[name].ndim > 0]
+        if rows and len({row.shape for row in rows}) == 1:
+            found[name] = torch.cat(rows).mean(0, keepdim=True)
+    return found
