@@ -1,9 +1,10 @@
 """The training objective: agree with the original on every float output, and with labels where there are any."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name the whole field uses
 from torch import Tensor
@@ -13,6 +14,7 @@ from toolchain.graph import Graph, Node
 TEMPERATURE = (
     3.0  # softens both distributions, so that the small probabilities teach too (Hinton et al. 2015, section 2)
 )
+CONSTANT = 1e-10  # of an output's mean square, below which its variance is that of rounding
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,15 @@ class Objective:
         classes: the output ``[N, C]`` or ``[N, C, 1, ...]`` that class labels speak of; None where there are no labels.
         normalised: outputs that a Softmax made, so probabilities and not logits, and along which dimension.
         distillation: weight of the teacher against the labels on ``classes``.
+        spreads: what squared errors are divided by, by output name, so that outputs of any scale weigh the same; 1
+            where there is none.
     """
 
     outputs: tuple[str, ...]
     classes: str | None = None
     normalised: Mapping[str, Distribution] = field(default_factory=dict)
     distillation: float = 0.7
+    spreads: Mapping[str, float] = field(default_factory=dict)
 
     def loss(self, student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], labels: Tensor | None) -> Tensor:
         """Return the scalar loss of a batch; labels are ``[N]``."""
@@ -68,8 +73,7 @@ class Objective:
             return (1 - self.distillation) * hard + self.distillation * divergence(student, teacher)
         if distribution is not None:
             return divergence(distribution.rows(student), distribution.rows(teacher))
-        # In units of the teacher's own spread, so that outputs of any scale weigh the same.
-        return (student - teacher).square().mean() / teacher.var(correction=0).clamp_min(1e-8)
+        return (student - teacher).square().mean() / self.spreads.get(name, 1.0)
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:
@@ -82,6 +86,27 @@ def divergence(student: Tensor, teacher: Tensor) -> Tensor:
     log_p = F.log_softmax(student / TEMPERATURE, -1)
     q = F.softmax(teacher / TEMPERATURE, -1)
     return TEMPERATURE**2 * F.kl_div(log_p, q, reduction="batchmean")
+
+
+@torch.no_grad()
+def find_spreads(answers: Iterable[Mapping[str, Tensor]], names: Collection[str]) -> dict[str, float]:
+    """Return the variance of every named output over all ``answers``, each of some samples.
+
+    An output that is the same everywhere has its mean square instead, and 1 where that is 0 too. A batch's own variance
+    would not do: that of a single number is 0.
+    """
+    sums = {name: np.zeros(3) for name in names}
+    for answer in answers:
+        for name, total in sums.items():
+            values = answer[name].double()
+            total += [values.numel(), float(values.sum()), float(values.square().sum())]
+    return {name: _spread(*total) for name, total in sums.items()}
+
+
+def _spread(count: float, first: float, second: float) -> float:
+    square = second / max(count, 1)
+    variance = square - (first / max(count, 1)) ** 2
+    return float(variance if variance > CONSTANT * square else square) or 1.0
 
 
 def objective_for(graph: Graph, classes: str | None) -> Objective:

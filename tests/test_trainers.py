@@ -36,7 +36,7 @@ def trainer_for(text, kind="task", rows=None, **options):
         rows = np.zeros((8, *(size for size in graph.inputs[0].shape if isinstance(size, int))), np.float32)
     rows = Dataset({"x": rows}, None, Preprocessing(), kind, "rows")
     workload = Workload(Split(rows, rows, rows, ""), None, ())
-    return make_trainer(TrainOptions(**options), OnnxModule(graph), OnnxModule(graph), workload, NullProgress())
+    return make_trainer(TrainOptions(**options), OnnxModule(graph), OnnxModule(graph).eval(), workload, NullProgress())
 
 
 DEEP = """
@@ -107,6 +107,14 @@ def test_the_learning_rate_is_as_asked_or_fits_the_model_and_the_data():
     assert trainer_for(LINEAR, learning_rate=0.5).learning_rate == 0.5
     assert trainer_for(LINEAR, "synthetic").learning_rate == trainer_for(NORMALISED).learning_rate
     assert trainer_for(NORMALISED, "synthetic").learning_rate < trainer_for(NORMALISED).learning_rate
+
+
+@pytest.mark.parametrize("batch", ["N", "4"])
+def test_errors_are_in_units_of_what_the_outputs_vary_by_over_all_data(batch):
+    rows = np.repeat(np.arange(64, dtype=np.float32), 2).reshape(64, 2)  # in order, as classes may lie
+    trainer = trainer_for(LINEAR.replace("float[N,", f"float[{batch},"), rows=rows)
+    expected = (rows @ np.array([[1, 2], [3, 4]], np.float32)).var()
+    assert trainer.objective.spreads == {"y": pytest.approx(expected, rel=1e-5)}
 
 
 def test_the_statistics_of_normalization_stay_on_synthetic_inputs():

@@ -1,11 +1,13 @@
 """Sets up the training of a run: the objective, the learning rate, how images are varied, what is normalised."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from passes.augment import choose_augmentation
 from passes.normalization import normalizations
-from passes.objective import objective_for
+from passes.objective import Objective, find_spreads, objective_for
 from passes.trainer import Trainer
 from toolchain.errors import ModelError
 from toolchain.module import OnnxModule
@@ -20,6 +22,7 @@ LEARNING_RATE = 2e-3
 FIXED_NORM_LEARNING_RATE = 2e-4
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SMALLEST_NORM = 16  # samples at a time from which batch statistics mean something
+SPREAD_SAMPLES = 64  # that the scale of an output is taken from
 MOMENT_SAMPLES = 1024  # that the statistics of a normalization that is lent are taken from
 
 
@@ -48,7 +51,7 @@ def make_trainer(
         teacher=teacher,
         data=parts.train,
         selection=parts.selection,
-        objective=objective_for(graph, workload.classes),
+        objective=_objective(teacher, workload),
         batch_size=options.batch_size,
         learning_rate=options.learning_rate or rate,
         precision=PRECISIONS[options.precision],
@@ -57,6 +60,17 @@ def make_trainer(
         rng=np.random.default_rng(options.seed),
         progress=progress,
     )
+
+
+def _objective(teacher: OnnxModule, workload: Workload) -> Objective:
+    """Return the objective that fits the model, in units of what it answers to a few of the training samples."""
+    objective, data = objective_for(teacher.graph, workload.classes), workload.split.train
+    names = [name for name in objective.outputs if name not in objective.normalised]
+    portion = teacher.graph.batch_size or 1
+    # From everywhere in the data, which may lie in the order of their classes.
+    rows = np.linspace(0, len(data) - 1, max(SPREAD_SAMPLES, portion)).round().astype(np.int64)
+    batches = (data.batch(part) for part in rows[: len(rows) // portion * portion].reshape(-1, portion))
+    return replace(objective, spreads=find_spreads((teacher(batch.feeds) for batch in batches), names))
 
 
 def lend_normalization(plan: Plan, trainer: Trainer) -> tuple[str, ...]:

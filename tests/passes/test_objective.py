@@ -2,7 +2,7 @@ import onnx.parser
 import pytest
 import torch
 
-from passes.objective import Distribution, Objective, correct, objective_for
+from passes.objective import Distribution, Objective, correct, find_spreads, objective_for
 from toolchain.graph import load_graph
 
 TWO_OUTPUTS = """
@@ -39,10 +39,33 @@ def test_labels_add_a_cross_entropy_on_the_class_output():
 
 def test_the_scale_of_an_output_does_not_change_its_loss():
     student, teacher = torch.randn(8, 3), torch.randn(8, 3)
-    objective = Objective(("y",))
-    small = objective.loss({"y": student}, {"y": teacher}, None)
-    large = objective.loss({"y": 100 * student}, {"y": 100 * teacher}, None)
-    assert float(small) == pytest.approx(float(large), rel=1e-4)
+    losses = []
+    for scale in (1, 100):
+        answers = {"y": scale * teacher}
+        objective = Objective(("y",), spreads=find_spreads([answers], ["y"]))
+        losses.append(float(objective.loss({"y": scale * student}, answers, None)))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_spreads_are_over_all_samples_however_they_come():
+    values = 5 + torch.randn(12, 3)
+    whole = find_spreads([{"y": values}], ["y"])
+    assert whole["y"] == pytest.approx(float(values.var(correction=0)), rel=1e-5)
+    assert find_spreads(({"y": row} for row in values.split(1)), ["y"])["y"] == pytest.approx(whole["y"])
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.0, 1.0), (3.0, 9.0)])
+def test_an_output_that_never_changes_is_measured_by_its_size(value, expected):
+    assert find_spreads([{"y": torch.full((4, 1), value)}], ["y"]) == {"y": pytest.approx(expected)}
+
+
+def test_samples_weigh_alike_in_batches_of_any_size():
+    teacher = torch.randn(9, 1)
+    student = teacher + 0.1
+    objective = Objective(("y",), spreads=find_spreads([{"y": teacher}], ["y"]))
+    parts = zip(student.split(4), teacher.split(4), strict=True)  # the last of a single number, which has no variance
+    losses = [float(objective.loss({"y": one}, {"y": other}, None)) for one, other in parts]
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-4)
 
 
 def test_class_scores_with_trailing_ones_have_the_loss_and_accuracy_of_a_matrix():
