@@ -35,7 +35,7 @@ class FinetuneStage(Stage):
         dense: weights before compression, by tensor name; where one has another shape by now, nothing is blended.
         blend: part of the phase over which they fade; 0 does without.
         regrowth: what moves masks; None leaves them.
-        cycle: of the learning rate, the part that the phase takes.
+        span: the part that the phase takes of a cycle of the learning rate.
     """
 
     name: str
@@ -47,7 +47,7 @@ class FinetuneStage(Stage):
     dense: Mapping[str, Tensor] = field(default_factory=dict)
     blend: float = 0.0
     regrowth: Regrowth | None = None
-    cycle: tuple[float, float] = (0.0, 1.0)
+    span: tuple[float, float] = (0.0, 1.0)
     beta: float = field(init=False)
     weights: dict[str, nn.Parameter] = field(init=False)
     latent: dict[str, nn.Parameter] = field(init=False)
@@ -117,7 +117,8 @@ class FinetuneStage(Stage):
         return self.beta > 0 and dense is not None and dense.shape == self.weights[name].shape
 
     def _count(self) -> int:
-        return sum(int(torch.count_nonzero(weight)) for weight in self.weights.values())
+        formats = self.module.formats  # not the module's weights, which may be blended with dense ones
+        return sum(int(torch.count_nonzero(formats[name].project(latent))) for name, latent in self.latent.items())
 
     @torch.no_grad()
     def _project(self) -> None:
@@ -156,6 +157,6 @@ class FinetuneStage(Stage):
         self.kept, self.beta = state["kept"], state["beta"]
         self.scales.restore(state["scales"])
         if self.regrowth is not None:
-            self.regrowth.restore(state["regrowth"])
+            self.regrowth.restore(state["regrowth"], self.module.device)
         self._project()
         self._mix()

@@ -77,19 +77,19 @@ class Prune(Pass):
             "prune",
             module,
             self.names,
-            lambda done: self._set(progressive(self.budgets, sizes, self.start, done), self.score),
+            lambda done: self._set(progressive(self.budgets, sizes, self.start, done)),
             self.schedule,
         )
 
     def _regrow(self, module: OnnxModule, budgets: tuple[Budget, ...]) -> FinetuneStage:
-        return FinetuneStage("regrow", module, regrowth=Regrowth(budgets, self.score))
+        return FinetuneStage("regrow", module, regrowth=Regrowth(budgets, self.score, costs=self.costs))
 
     def _survive(self, module: OnnxModule) -> FinetuneStage:
         return FinetuneStage("train survivors", module, dense=self.dense, blend=self.blend)
 
     def _project(self, trainer: Trainer) -> None:
-        project_onto(trainer.module, self.names, self._set(self.budgets, self.score))
+        project_onto(trainer.module, self.names, self._set(self.budgets))
         trainer.settle()
 
-    def _set(self, budgets: tuple[Budget, ...], score: str) -> TopK:
-        return TopK(budgets, score, self.layouts, self.costs, self.cuts)
+    def _set(self, budgets: tuple[Budget, ...]) -> TopK:
+        return TopK(budgets, self.score, self.layouts, self.costs, self.cuts)

@@ -28,6 +28,7 @@ class Regrowth:
         score: what ranks the kept weights, a key of ``SCORES``.
         share: of the kept weights that moves at once in the beginning; it falls as a cosine to nothing.
         every: steps between two moves.
+        costs: of keeping one weight, by tensor name, by which its worth is divided; 1 where there is none.
         pressure: running mean of the gradients at the pruned model, by tensor name.
     """
 
@@ -35,6 +36,7 @@ class Regrowth:
     score: str
     share: float = 0.1
     every: int = 64
+    costs: Mapping[str, float] = field(default_factory=dict)
     pressure: dict[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -80,9 +82,10 @@ class Regrowth:
                 continue
             curvature = {name: optimizer.state[latent[name]]["exp_avg_sq"] for name in masks}
             values = {name: latent[name] for name in masks}
-            staying = TopK((Budget(tuple(masks), stays),), self.score).fit(values, _only(masks), curvature)
+            dearest = TopK((Budget(tuple(masks), stays),), self.score, costs=self.costs)
+            staying = dearest.fit(values, _only(masks), curvature)
             worth = {name: _worth(self.pressure[name], masks[name], staying[name].mask) for name in masks}
-            grown = TopK((Budget(tuple(masks), kept),)).fit(worth, {}, {})
+            grown = TopK((Budget(tuple(masks), kept),), costs=self.costs).fit(worth, {}, {})
             for name, found in grown.items():
                 formats[name] = replace(formats[name], mask=found.mask)
                 _begin(latent[name], optimizer.state[latent[name]], masks[name], found.mask)
@@ -91,9 +94,9 @@ class Regrowth:
         """Return what the next move goes by."""
         return dict(self.pressure)
 
-    def restore(self, state: State) -> None:
-        """Go on from a state."""
-        self.pressure = dict(state)
+    def restore(self, state: State, device: torch.device) -> None:
+        """Go on from a state, on ``device``."""
+        self.pressure = {name: value.to(device) for name, value in state.items()}
 
 
 def _only(masks: Mapping[str, Tensor]) -> dict[str, TensorFormat]:

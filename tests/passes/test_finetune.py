@@ -65,7 +65,7 @@ def test_a_blend_begins_with_the_dense_weights_and_ends_with_the_projected_ones(
 
 def test_only_the_projected_weights_of_a_blend_are_judged_and_it_goes_on_afterwards(make_trainer):
     trainer, stage, _ = pruned(make_trainer, 1.0)
-    stage.after_step(1, 0.3, None)
+    stage.after_step(32, 0.3, None)  # a step that counts
     weight, mask = trainer.module.tensor("w1"), trainer.module.formats["w1"].mask
     before = weight.detach().clone()
     with stage.feasible(0.3) as keep:

@@ -23,12 +23,12 @@ def start(values, masks):
     return {name: TensorFormat(mask) for name, mask in masks.items()}, latent, optimizer
 
 
-def moved(done=0.0, share=0.5):
+def moved(done=0.0, share=0.5, **options):
     """Return what a move makes of ten weights over two tensors, of which six have larger gradients when pruned."""
     values = {"a": torch.arange(1.0, 9.0), "b": torch.arange(9.0, 17.0)}
     masks = {"a": torch.arange(8) < 6, "b": torch.arange(8) < 4}
     formats, latent, optimizer = start(values, masks)
-    regrowth = Regrowth((BUDGET,), "magnitude", share)
+    regrowth = Regrowth((BUDGET,), "magnitude", share, **options)
     regrowth.observe("a", torch.tensor([0, 0, 0, 0, 0, 0, 5.0, -7.0]))
     regrowth.observe("b", torch.tensor([0, 0, 0, 0, 1.0, -6.0, 8.0, 0]))
     regrowth.move(formats, latent, optimizer, done)
@@ -39,6 +39,12 @@ def test_the_least_of_the_kept_weights_go_and_the_steepest_of_the_pruned_ones_gr
     _, formats, _, _ = moved(share=0.4)
     assert formats["a"].mask.tolist() == [False] * 4 + [True] * 4
     assert formats["b"].mask.tolist() == [True] * 4 + [False, True, True, False]
+
+
+def test_weights_of_a_dear_tensor_go_first_and_grow_last():
+    _, formats, _, _ = moved(share=0.4, costs={"b": 1e6})
+    assert formats["a"].mask.tolist() == [False] + [True] * 7  # the least went beside three of the dear ones
+    assert formats["b"].mask.sum() == 3  # one that stayed, as no tensor goes empty, and two for want of others
 
 
 @pytest.mark.parametrize("done", [0.0, 0.3, 0.7, 1.0])
