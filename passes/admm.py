@@ -76,7 +76,8 @@ class Admm:
     def update(self, weights: Tensors, choose: Choose, rho: float, damping: float = 1.0) -> Residuals:
         """Update Z and U, and return the residuals.
 
-        A scaled dual is the multiplier divided by rho: when rho grows, U shrinks by the same factor. Meanwhile U holds
+        A scaled dual is the multiplier divided by rho: when rho grows, U shrinks by the same factor, and grows when rho
+        falls (Boyd et al. 2011, section 3.4.1). Meanwhile U holds
         W + U, and the old Z the differences that the residuals are the size of: beside Z, U and what the choice needs
         there is only the new Z of one tensor.
 
@@ -86,10 +87,10 @@ class Admm:
             rho: of the penalty from now on.
             damping: factor of the dual afterwards, 0..1; less than 1 forgets what pulled long ago.
         """
-        shrunk = min(1.0, self.rho / max(rho, 1e-12))
+        rescaled = self.rho / rho if rho > 0 else 1.0
         self.rho = rho
         for name, weight in weights.items():
-            self.u[name].mul_(shrunk).add_(weight)
+            self.u[name].mul_(rescaled).add_(weight)
         project = choose(self.u)
         primal = dual_change = 0.0
         count = 0

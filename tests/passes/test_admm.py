@@ -34,13 +34,14 @@ def test_z_is_a_copy_so_that_the_first_penalty_is_not_zero():
     assert weights["w"].tolist() == [2.0, 0.0]
 
 
-def test_the_scaled_dual_shrinks_as_rho_grows():
+@pytest.mark.parametrize(("rho", "rescaled"), [(4.0, 0.25), (0.5, 2.0)])
+def test_the_scaled_dual_shrinks_as_rho_grows_and_grows_as_it_falls(rho, rescaled):
     weights = {"w": torch.tensor([2.0])}
     admm = Admm.start(weights, to_one(weights))
     admm.update(weights, to_one, 1.0)
     assert admm.u["w"].tolist() == [1.0]
-    admm.update(weights, to_one, 4.0)
-    assert admm.u["w"].tolist() == [0.25 + 1.0]
+    admm.update(weights, to_one, rho)
+    assert admm.u["w"].tolist() == [rescaled + 1.0]
 
 
 def test_a_damped_dual_forgets():
