@@ -56,7 +56,8 @@ def choose_bits(
         round_all: puts the module on the grids of an assignment.
     """
     before = Snapshot.of(trainer.module)
-    sizes = {name: int(torch.count_nonzero(trainer.module.tensor(name))) for name in targets}
+    # A tensor of nothing but zeros costs as little as one weight.
+    sizes = {name: max(1, int(torch.count_nonzero(trainer.module.tensor(name)))) for name in targets}
     few, losses = _with_few(trainer), {}
     for done, (name, grids) in enumerate(targets.items()):
         losses[name] = _sensitivity(few, name, grids)

@@ -116,7 +116,7 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """How many batches make an epoch."""
-        return max(1, len(self.data) // self.batch_size)
+        return max(1, len(self.data) // self.batch_samples)
 
     def tensors(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor | None]:
         """Return what the model is fed of the batch, and its labels, on the module's device."""
@@ -203,7 +203,7 @@ class Trainer:
 
         A step costs its samples four times (forward, backward twice that, teacher), an evaluation its own once.
         """
-        evaluation = len(self.selection) / (4 * self.batch_size)
+        evaluation = len(self.selection) / (4 * self.batch_samples)
         if not self._settles:
             return evaluation
         return (1 + 2 / self._compared_every) * evaluation + self._moment_batches / 4

@@ -24,11 +24,11 @@ def products():
     return model_of("float[N,6] x", PRODUCTS, w=(6, 16), u=(16, 3))
 
 
-def shrunk(graph, axis, structure=UNSTRUCTURED, kernels=None):
-    """Shrink after the last layer has stopped reading 5 channels; return the run and what is left of each tensor."""
+def shrunk(graph, axis, structure=UNSTRUCTURED, kernels=None, left=11):
+    """Shrink after the last layer has stopped reading all but the last channels; return the run and what is left."""
     module = OnnxModule(graph).eval()
     with torch.no_grad():
-        module.tensor("u").narrow(axis, 0, 5).zero_()
+        module.tensor("u").narrow(axis, 0, module.tensor("u").shape[axis] - left).zero_()
     feed = feed_of(graph)
     run = SimpleNamespace(
         trainer=SimpleNamespace(module=module, example=lambda: feed), done=Compression(kernels=kernels or {})
@@ -46,6 +46,13 @@ def test_weights_that_go_out_although_pruning_kept_them_are_counted():
     assert shapes == {"w": (6, 11), "u": (11, 3)}
     assert done.dead == {"w": 5 * 6, "u": 0}
     assert [len(gone) for removed in done.removed for gone in removed.values()] == [5]
+
+
+def test_a_matrix_may_shrink_to_a_single_number():
+    graph = model_of("float[N,1] x", PRODUCTS, w=(1, 4), u=(4, 1))
+    done, shapes = shrunk(graph, axis=0, left=1)
+    assert shapes == {"w": (1, 1), "u": (1, 1)}
+    assert done.dead == {"w": 3, "u": 0}
 
 
 def test_convolutions_keep_channels_in_multiples_of_4():

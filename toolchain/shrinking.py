@@ -1,6 +1,6 @@
 """The step of a run that takes channels out of the model on which nothing depends any more."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
 
@@ -52,14 +52,14 @@ def remove_dead(plan: Plan, run: Run) -> None:
             module.tensor(name).copy_(torch.from_numpy(bias))
     trainer.module = shrink_module(module, channels, dead.channels)
     run.done.removed.append({name: indices.tolist() for name, indices in dead.channels.items()})
-    left = _nonzero(trainer.module)
-    for name, count in _nonzero(module).items():
+    names = [weight.name for weight in usable_weights(module.graph) if not weight.reason]
+    left = _nonzero(trainer.module, names)
+    for name, count in _nonzero(module, names).items():
         run.done.dead[name] = run.done.dead.get(name, 0) + count - left[name]
 
 
-def _nonzero(module: OnnxModule) -> dict[str, int]:
-    """Return how many weights of every tensor that can be compressed are not zero."""
-    names = [weight.name for weight in usable_weights(module.graph) if not weight.reason]
+def _nonzero(module: OnnxModule, names: Iterable[str]) -> dict[str, int]:
+    """Return how many weights of every tensor are not zero."""
     return {name: int(torch.count_nonzero(module.tensor(name))) for name in names}
 
 

@@ -54,7 +54,8 @@ def find_library(kernels: Tensor) -> Tensor:
     own = torch.zeros_like(full, dtype=torch.int64)
     own.scatter_(1, full.argsort(dim=1, descending=True, stable=True)[:, :PATTERN_SIZE], 1)
     powers = 2 ** torch.arange(POSITIONS, device=kernels.device)
-    counts = torch.bincount(own @ powers, minlength=2**POSITIONS)[every.to(torch.int64) @ powers]
+    # Sums of products: CUDA has no products of integer matrices.
+    counts = torch.bincount((own * powers).sum(1), minlength=2**POSITIONS)[(every * powers).sum(1)]
     order = counts.argsort(descending=True, stable=True)[:LIBRARY_SIZE]
     found = [int(index) for index in order if counts[index]]
     if len(found) < LIBRARY_SIZE:

@@ -43,6 +43,12 @@ def test_a_number_of_bits_that_a_larger_one_outdoes_is_skipped():
     assert path == [{"w": 2}, {"w": 4}]
 
 
+def test_a_tensor_of_zeros_is_given_bits_like_any_other(trainer):
+    with torch.no_grad():
+        trainer.module.tensor("w1").zero_()
+    assert choose_bits(trainer, by_bits(), 2.0, rounding(trainer, [])).bits["w1"] in BITS
+
+
 def test_the_choice_is_within_the_limit_and_leaves_the_module_as_it_was(trainer):
     before = trainer.module.tensor("w1").clone()
     seen = []

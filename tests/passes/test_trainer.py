@@ -45,6 +45,10 @@ def test_judging_costs_an_evaluation_two_comparisons_and_what_statistics_are_tak
     assert trainer.judging_steps == 100 / (4 * 32)
 
 
+def test_an_epoch_has_as_many_steps_as_batches_of_the_size_that_the_model_insists_on(make_trainer):
+    assert make_trainer(batch=100).steps_per_epoch == 3  # of 300 samples; it was told 32 at a time
+
+
 def test_a_part_of_the_selection_data_is_every_so_manieth_batch(make_trainer):
     whole, part = make_trainer(), make_trainer()
     rows = np.arange(len(part.selection))
