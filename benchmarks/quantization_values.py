@@ -42,10 +42,10 @@ def datasets(model: str, graph: Graph) -> tuple[Dataset, Dataset]:
     return train.subset(rows), test
 
 
-def feeds(samples: Dataset) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield the calibration images, a batch at a time."""
+def feeds(samples: Dataset) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
+    """Yield the calibration images, a batch at a time, with their number."""
     for batch in samples.batches(BATCH):
-        yield {name: torch.from_numpy(array) for name, array in batch.feeds.items()}
+        yield len(batch), {name: torch.from_numpy(array) for name, array in batch.feeds.items()}
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class AdmmStage(Stage):
         names: target tensors.
         constraint_at: the set at a progress in 0..1 of the tightening.
         schedule: when to update, how hard to pull, how the set tightens.
-        cycle: of the learning rate, the part that the phase takes.
+        span: the part that the phase takes of a cycle of the learning rate.
     """
 
     name: str
@@ -37,12 +37,12 @@ class AdmmStage(Stage):
     names: tuple[str, ...]
     constraint_at: Callable[[float], Constraint]
     schedule: Schedule
-    cycle: tuple[float, float] = (0.0, 1.0)
+    span: tuple[float, float] = (0.0, 1.0)
     frozen: dict[nn.Parameter, Tensor] = field(init=False)
     kept: int = field(init=False)
     weights: dict[str, nn.Parameter] = field(init=False)
     admm: Admm = field(init=False)
-    residuals: Residuals = field(default_factory=lambda: Residuals(0.0, 0.0))
+    residuals: Residuals | None = None
     pull: float = field(init=False)
     snapped: Snapped | None = None
     before: float = 0.0
@@ -112,25 +112,29 @@ class AdmmStage(Stage):
             frozen |= {weight: free[weight] & frozen[weight] if weight in frozen else free[weight] for weight in free}
         return frozen
 
-    def _fit(self, values: Tensors, done: float) -> dict[str, TensorFormat]:
+    def _fit(self, values: Tensors, done: float, prices: Reweighting | None) -> dict[str, TensorFormat]:
         """Return the formats of the set at progress ``done`` that lose least of these values, or of their worth."""
         if self.snapped is not None:
             return dict(self.snapped.formats)
-        if self.schedule.reweighted:
-            return Reweighting.of(self.admm.z).fit(values, self._constraint(done), self._fixed())
+        if prices is not None:
+            return prices.fit(values, self._constraint(done), self._fixed())
         return self._constraint(done).fit(values, self._fixed(), self._curvature())
+
+    def _prices(self) -> Reweighting | None:
+        return Reweighting.of(self.admm.z) if self.schedule.reweighted else None
 
     def _projector(self, values: Tensors, done: float) -> Projector:
         """Return the projection onto the set at progress ``done``, or the reweighted shrinkage towards it."""
-        formats = self._fit(values, done)
-        if self.schedule.reweighted:
-            return Reweighting.of(self.admm.z).projector(values, formats)
+        prices = self._prices()
+        formats = self._fit(values, done, prices)
+        if prices is not None:
+            return prices.projector(values, formats)
         return lambda name, value: formats[name].project(value)
 
     @torch.no_grad()
     def _freeze(self, done: float) -> None:
         """Hard-prune to the set of the stage that ends at progress ``done``: what is zero stays zero."""
-        chosen = self._fit(self._shifted(), done)
+        chosen = self._fit(self._shifted(), done, self._prices())
         for name, weight in self.weights.items():
             weight.copy_(chosen[name].project(weight))
             self._forget(weight, chosen[name].mask)
@@ -141,7 +145,7 @@ class AdmmStage(Stage):
     @torch.no_grad()
     def _snap(self, done: float) -> None:
         """Fix more weights to their levels, and start ADMM again for the others."""
-        before = self.snapped or Snapped.start(self.weights, self._fit(self._shifted(), done))
+        before = self.snapped or Snapped.start(self.weights, self._fit(self._shifted(), done, self._prices()))
         self.snapped = before.snap(self.weights, self.schedule.snapped(done))
         self.frozen = self._frozen()
         for weight in self.weights.values():
@@ -176,7 +180,7 @@ class AdmmStage(Stage):
         """Project the weights for the time of the context; they may be kept once the set is at its target."""
         saved = Snapshot.of(self.module)
         with torch.no_grad():
-            chosen = self._fit(self._shifted(), done)  # the values are those that were trained
+            chosen = self._fit(self._shifted(), done, self._prices())  # the values are those that were trained
             for name, weight in self.weights.items():
                 weight.copy_(chosen[name].project(weight))
         self.module.formats.update(chosen)
@@ -189,12 +193,13 @@ class AdmmStage(Stage):
         return sum(int(torch.count_nonzero(z)) for z in self.admm.z.values())
 
     def figures(self) -> LogEntry:
-        """Return the kept weights and the residuals."""
-        return {"kept": self.kept, "primal": self.residuals.primal, "dual": self.residuals.dual, "pull": self.admm.rho}
+        """Return the kept weights, the pull, and the residuals of the last update once there was one."""
+        residuals = {} if self.residuals is None else asdict(self.residuals)
+        return {"kept": self.kept, **residuals, "pull": self.admm.rho}
 
     def state(self) -> State:
         """Return the split variables, and what the next step goes by."""
-        residuals = {"primal": self.residuals.primal, "dual": self.residuals.dual}
+        residuals = None if self.residuals is None else asdict(self.residuals)
         pulls = {"pull": self.pull, "before": self.before}
         snapped = None if self.snapped is None else self.snapped.state()
         return {"admm": self.admm.state(), "kept": self.kept, "residuals": residuals, "snapped": snapped, **pulls}
@@ -202,7 +207,8 @@ class AdmmStage(Stage):
     def restore(self, state: State, optimizer: torch.optim.Adam) -> None:
         """Go on from a state."""
         self.admm = Admm.from_state(state["admm"], self.module.device)
-        self.kept, self.residuals = state["kept"], Residuals(**state["residuals"])
+        self.kept = state["kept"]
+        self.residuals = None if state["residuals"] is None else Residuals(**state["residuals"])
         self.pull, self.before = state["pull"], state["before"]
         if state["snapped"] is not None:
             self.snapped = Snapped.from_state(state["snapped"], self.module.device)

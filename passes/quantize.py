@@ -78,7 +78,7 @@ class Quantize(Pass):
         )
         trainer.settle()
         if trainer.glance().better_than(score):
-            self.tell(describe(found, self.method, min(self.samples, len(trainer.data))))
+            self.tell(describe(found, self.method))
         else:
             nearest.restore(module)
             self.tell(f"Weights were rounded to nearest, which answered held-out data better than {self.method} did.")
@@ -90,8 +90,8 @@ class Quantize(Pass):
         return reconstruct(trainer.module, self.targets, source, self.method)
 
 
-def _samples(trainer: Trainer, count: int) -> Iterator[dict[str, Tensor]]:
-    """Yield ``count`` training inputs, spread evenly over the data, which may be sorted by class.
+def _samples(trainer: Trainer, count: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Yield ``count`` training inputs, some at a time, spread evenly over the data, which may be sorted by class.
 
     Any beginning of them is spread too, for who has no time for all.
     """
@@ -102,18 +102,18 @@ def _samples(trainer: Trainer, count: int) -> Iterator[dict[str, Tensor]]:
     for start in range(0, len(rows), size):
         chosen = rows[start : start + size]
         if trainer.portion is None or len(chosen) == size:
-            yield trainer.tensors(trainer.data.batch(chosen))[0]
+            yield len(chosen), trainer.tensors(trainer.data.batch(chosen))[0]
 
 
-def describe(found: Reconstruction, method: str, count: int) -> str:
+def describe(found: Reconstruction, method: str) -> str:
     """Return what the report says of a reconstruction."""
     parts = []
     if found.errors:
         before, after = (sum(errors[index] for errors in found.errors.values()) for index in (0, 1))
         share = after / before if before else 1.0
         parts.append(
-            f"Weights were rounded by {method} on {count:,} samples: the error of the outputs of {len(found.errors)} "
-            f"layers is {share:.0%} of what rounding to nearest leaves."
+            f"Weights were rounded by {method} on {found.samples:,} samples: the error of the outputs of "
+            f"{len(found.errors)} layers is {share:.0%} of what rounding to nearest leaves."
         )
     if found.others:
         shown = [f"{name} ({reason})" for name, reason in list(found.others.items())[:3]]

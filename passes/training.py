@@ -36,7 +36,7 @@ class Stage(ABC):
     """What one kind of training adds to the loop."""
 
     name: str
-    cycle: tuple[float, float] = (0.0, 1.0)  # of the learning rate: the part that the phase takes
+    span: tuple[float, float]  # of a cycle of the learning rate: the part that the phase takes
 
     @property
     def sharpness(self) -> float:
@@ -48,7 +48,7 @@ class Stage(ABC):
 
         A phase that takes up a cycle in its middle has an optimizer that knows nothing yet, so it begins slowly too.
         """
-        begin, end = self.cycle
+        begin, end = self.span
         return rise(done) * decay(begin + (end - begin) * done)
 
     @abstractmethod
@@ -146,8 +146,10 @@ class Training:
             score = self.trainer.evaluate()
             if keep and math.isfinite(score.loss) and (self.best is None or score.better_than(self.best.score)):
                 self.best = Best.of(self.trainer.module, score)
-        entry: LogEntry = {"phase": self.stage.name, "step": self.step, "done": done, "loss": self.average}
-        entry |= {"selection_loss": score.loss, **self.stage.figures()}
+        entry: LogEntry = {"phase": self.stage.name, "step": self.step, "done": done, "selection_loss": score.loss}
+        entry |= self.stage.figures()
+        if self.step:
+            entry["loss"] = self.average
         if score.accuracy is not None:
             entry["selection_accuracy"] = score.accuracy
         self.log.append(entry)

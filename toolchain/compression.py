@@ -85,7 +85,7 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
             "train in grid",
             refit=quantize.constraint,
             learns_scales=learned,
-            cycle=(admm_share, 1.0),
+            span=(admm_share, 1.0),
         )
         run.train(Phase("train in grid", 1.0, stage, Trainer.settle), quant_share * (1 - admm_share))
         if plan.prune is not None and not blocks:
@@ -174,9 +174,8 @@ def _try_scores(plan: Plan, run: Run) -> None:
         return
     if steps is not None and TRIALS_SHARE * steps < LEAST_STEPS * len(SCORES):
         return
-    passes = {
-        score: replace(prune_pass(plan, run.trainer.teacher, run.done.costs, {}), score=score) for score in SCORES
-    }
+    whole = prune_pass(plan, run.trainer.teacher, run.done.costs, {})
+    passes = {score: replace(whole, score=score) for score in SCORES}
     run.done.scores.update(try_scores(run.trainer, passes, run.deadline.try_out(TRIALS_SHARE)))
 
 

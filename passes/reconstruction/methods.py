@@ -76,9 +76,9 @@ def _improve(problem: Problem, rows: Tensor) -> tuple[Tensor, Grid]:
 def admm(problem: Problem) -> tuple[Tensor, Grid]:
     """Alternate a ridge regression towards the grid with the projection onto it (ALPS' loop, with levels as the set).
 
-    ``B = (H + rho)^-1 (H t + rho (D - U)); D = project(B + U); U += B - D``, with rho growing; H is scaled to a unit
-    diagonal. The best D is improved by coordinate descent. Of rows with more than ``LARGEST_EIGEN`` columns it is
-    coordinate descent alone.
+    ``B = (H + rho)^-1 (H t + rho (D - U)); D = project(B + U); U += B - D``, with rho growing; H is scaled to a
+    diagonal of mean 1. The best D is improved by coordinate descent. Of rows with more than ``LARGEST_EIGEN`` columns
+    it is coordinate descent alone.
     """
     if problem.target.shape[2] > LARGEST_EIGEN:
         return descent(problem)

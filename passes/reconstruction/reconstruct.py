@@ -32,15 +32,17 @@ WAVE_BYTES = 2**29  # of the statistics of one go, unless a layer alone takes mo
 DEFAULT = "admm"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reconstruction:
     """What became of the tensors.
 
     Attributes:
         errors: of every layer's outputs, as a part of their variance: by rounding to nearest, and as it is now.
         others: tensors that were rounded to nearest, and why.
+        samples: that every layer was judged by at least; there may be no time for all.
     """
 
+    samples: int
     errors: dict[str, tuple[float, float]] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)
 
@@ -66,11 +68,12 @@ def reconstruct(
     Snapshot.of(module).restore(before)
     if others:
         project_onto(module, tuple(others), Levels({name: targets[name] for name in others}))
-    result = Reconstruction(others=others)
+    result = Reconstruction(source.count, others=others)
     goes, until = list(waves(layers)), time.monotonic() + source.seconds
     for place, wave in enumerate(goes):
         share = max(0.0, until - time.monotonic()) / (len(goes) - place)
-        statistics = collect(before, module, wave, replace(source, seconds=share))
+        statistics, seen = collect(before, module, wave, replace(source, seconds=share))
+        result.samples = min(result.samples, seen)
         for layer in wave:
             if layer.weight in statistics:
                 found = statistics.pop(layer.weight)

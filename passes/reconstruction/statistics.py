@@ -14,7 +14,7 @@ from toolchain.graph import Node
 from toolchain.module import OnnxModule
 
 # Returns the calibration inputs anew: a tensor per graph input, some samples at a time.
-Samples = Callable[[], Iterable[Mapping[str, Tensor]]]
+Samples = Callable[[], Iterable[tuple[int, Mapping[str, Tensor]]]]
 
 DAMPING = 0.01  # of the mean curvature, added to every one: what the samples say little of stays as it was
 DAMPINGS = 4  # times that it is tried, each ten times the one before
@@ -127,7 +127,7 @@ class Source:
     """What layers' inputs are taken from.
 
     Attributes:
-        samples: returns the calibration inputs anew.
+        samples: returns the calibration inputs anew, some at a time, each time with their number.
         count: how many samples there are.
         seconds: that all goes through them may take together; each takes one batch in any case.
         tell: hears which part is done, 0..1.
@@ -141,8 +141,10 @@ class Source:
 
 def collect(
     original: OnnxModule, compressed: OnnxModule, layers: Sequence[Layer], source: Source
-) -> dict[str, Statistics]:
+) -> tuple[dict[str, Statistics], int]:
     """Return the statistics of every layer's inputs, by weight name, of those whose inputs are finite numbers.
+
+    Also returns how many samples there was time for.
 
     Args:
         original: before anything was rounded.
@@ -159,7 +161,9 @@ def collect(
     found: dict[str, Statistics] = {}
     lost: set[str] = set()
     until = time.monotonic() + source.seconds
-    for inputs in source.samples():
+    seen = 0
+    for count, inputs in source.samples():
+        seen += count
         _check(inputs)
         before, after = original.run(inputs, names), compressed.run(inputs, names)
         lost |= {name for name in names if not bool(torch.isfinite(before[name]).all())}
@@ -175,7 +179,7 @@ def collect(
         if time.monotonic() > until:
             break
     lost_layers = {layer.weight for layer in layers if {layer.node.inputs[0], layer.shortcut} & lost}
-    return {name: statistics for name, statistics in found.items() if name not in lost_layers}
+    return {name: statistics for name, statistics in found.items() if name not in lost_layers}, seen
 
 
 def _check(inputs: Mapping[str, Tensor]) -> None:

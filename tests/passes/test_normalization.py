@@ -29,6 +29,11 @@ def test_statistics_become_those_of_all_batches_together():
 
 
 def test_a_model_without_normalisation_is_left_alone():
-    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Relu(x) }"""
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) <float[2] b = {1, 2}> { y = Add(x, b) }
+    """
     module = OnnxModule(load_graph(onnx.parser.parse_model(text)))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
     reestimate_normalization(module, [{"x": np.ones(2, np.float32)}])
+    assert list(before) == list(module.state_dict()) != []
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())

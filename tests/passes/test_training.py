@@ -78,8 +78,7 @@ def test_the_learning_rate_rises_then_falls():
 
 def test_a_phase_takes_its_part_of_a_cycle_and_begins_slowly(trainer):
     stages = [
-        FinetuneStage(name, trainer.module, cycle=cycle)
-        for name, cycle in (("first", (0.0, 0.5)), ("second", (0.5, 1.0)))
+        FinetuneStage(name, trainer.module, span=span) for name, span in (("first", (0.0, 0.5)), ("second", (0.5, 1.0)))
     ]
     first, second = ([stage.learning_rate(done / 50) for done in range(51)] for stage in stages)
     assert first[-1] == pytest.approx(decay(0.5))

@@ -36,7 +36,9 @@ def graph():
 
 
 def source(values, size=4, **limits):
-    return Source(lambda: ({"x": part} for part in torch.as_tensor(values).split(size)), len(values), **limits)
+    return Source(
+        lambda: ((len(part), {"x": part}) for part in torch.as_tensor(values).split(size)), len(values), **limits
+    )
 
 
 def inputs(count=64):
@@ -89,10 +91,11 @@ def test_a_mean_that_rounding_moves_far_costs_the_covariance_no_digits():
 def test_time_that_is_over_leaves_one_batch_to_every_go(graph):
     module = OnnxModule(graph).eval()
     layers = find_layers(graph, TARGETS)[0]
-    all_of_them = collect(module, module, layers, source(inputs()))
-    first = collect(module, module, layers, source(inputs(), seconds=-1.0))
-    assert {name: item.count for name, item in all_of_them.items()} == {"w": 64, "v": 64}
-    assert {name: item.count for name, item in first.items()} == {"w": 4, "v": 4}
+    for limits, expected in (({}, 64), ({"seconds": -1.0}, 4)):
+        found, seen = collect(module, module, layers, source(inputs(), **limits))
+        assert seen == expected
+        assert {name: item.count for name, item in found.items()} == {"w": expected, "v": expected}
+    assert reconstruct(module, TARGETS, source(inputs(), seconds=-1.0)).samples == 4
 
 
 def test_a_layer_that_reads_infinite_values_is_rounded_to_nearest_and_named(graph):
@@ -112,7 +115,7 @@ def test_what_only_the_compressed_model_makes_infinite_counts_as_it_was(graph):
     before, after = OnnxModule(graph).eval(), OnnxModule(graph).eval()
     with torch.no_grad():
         after.tensor("d")[0] = 0.0
-    found = collect(before, after, find_layers(graph, TARGETS)[0], source(inputs()))
+    found, _ = collect(before, after, find_layers(graph, TARGETS)[0], source(inputs()))
     assert torch.isfinite(found["v"].yy).all()
 
 
