@@ -33,6 +33,13 @@ def test_an_output_that_reads_fewer_channels_stays_in_its_group():
     assert torch.bincount(found).tolist() == [6] * 4
 
 
+def test_an_output_that_reads_more_than_its_group_does_not_draw_in_those_of_another():
+    support = torch.ones(8, 5, dtype=torch.bool)
+    support[0:4, 0] = False
+    support[4:7, 1] = False  # of the last group, one output reads all
+    assert same(find_groups(support, 2), torch.arange(8) // 4)
+
+
 def test_groups_that_read_the_same_channels_are_divided_equally():
     support = torch.zeros(8, 5, dtype=torch.bool)
     support[:, :2] = True

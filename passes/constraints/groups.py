@@ -26,7 +26,8 @@ def keep_groups(targets: Sequence[Target], kept: int, structure: Structure) -> l
 
     All groups of a tensor keep equally many channels, in steps that fill the runtime's kernels. Given who is in which
     group, that is the projection for one tensor; over tensors, steps are taken by energy per weight, so that a tensor
-    whose channels are worth more keeps more of them. The last step may be kept in part.
+    whose channels are worth more keeps more of them. The last step may be kept in part: then zeros inside the channels
+    can leave open which outputs were together, and projecting again may lose a few weights.
     """
     density = kept / sum(target.alive.numel() for target in targets)
     return keep_units([_cut(target, density, structure.sizes[0]) for target in targets], kept)
@@ -38,7 +39,9 @@ def _cut(target: Target, density: float, multiple: int) -> Units:
     inputs, count = layout.stack[2], group_count(layout)
     step = min(multiple, inputs)
     energy = _by_channel(target.energy, layout)
-    group = assign_groups(energy, count, max(step, round(inputs * density / step) * step))
+    group = find_groups(_by_channel((target.energy > 0).to(torch.int32), layout), count)
+    if group is None:  # what is in groups already stays there
+        group = assign_groups(energy, count, max(step, round(inputs * density / step) * step))
     channels = _cut_channels(target, group)
     order = channels.energies.view(count, inputs).argsort(dim=1, descending=True, stable=True)
     ranks = torch.empty_like(order).scatter_(1, order, torch.arange(inputs, device=order.device).expand_as(order))
@@ -83,16 +86,13 @@ def assign_groups(energy: Tensor, count: int, kept: int) -> Tensor:
     """Return the group of every output, int64 ``[outputs]``, so that ``kept`` channels per group hold most energy.
 
     Alternates, as k-means does, the channels that are best for a group's outputs and the groups that are best for an
-    output, groups being equally large; from neighbouring outputs, and from outputs that are least alike. Outputs that
-    are in groups already stay there.
+    output, groups being equally large; from neighbouring outputs, and from outputs that are least alike.
 
     Args:
         energy: ``[outputs, inputs]``.
         count: of groups; divides the outputs.
         kept: channels per group.
     """
-    if (found := find_groups(energy > 0, count)) is not None:
-        return found
     outputs = len(energy)
     neighbours = torch.arange(outputs, device=energy.device) // (outputs // count)
     if count == 1:
