@@ -118,7 +118,7 @@ def begin(graph, plan, checkpoint=None):
         rng=np.random.default_rng(0),
         progress=NullProgress(),
     )
-    lent = lend_normalization(plan, trainer)
+    lent = lend_normalization(plan.train, trainer)
     return Run(trainer, deadline_for(plan, trainer.steps_per_epoch, None), checkpoint, lent)
 
 

@@ -50,7 +50,7 @@ MAP = DEEP % ("float[N, 1, 2] y", "y = Relu(b)")
 
 def lend(trainer, **asked):
     recipe = Request(**{"prune": "2x", "epochs": 1, **asked})
-    return lend_normalization(make_plan(trainer.module.graph, read_request(recipe)), trainer)
+    return lend_normalization(make_plan(trainer.module.graph, read_request(recipe)).train, trainer)
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     module = OnnxModule(graph).to(teacher.device)
     workload = load_workload(teacher, data, evaluation, preprocessing or Preprocessing(), plan.train.seed)
     trainer = make_trainer(plan.train, module, teacher, workload, told)
-    lent = lend_normalization(plan, trainer)
+    lent = lend_normalization(plan.train, trainer)
     notes = tell(told, note, frozen_note(module), *workload.notes, *ways(trainer, plan, lent, resumed))
     loaded = time.monotonic()
 

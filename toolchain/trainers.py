@@ -11,7 +11,7 @@ from passes.objective import Objective, find_spreads, objective_for
 from passes.trainer import Trainer
 from toolchain.errors import ModelError
 from toolchain.module import OnnxModule
-from toolchain.plan import Plan, TrainOptions
+from toolchain.plan import TrainOptions
 from toolchain.progress import Progress
 from toolchain.unfolding import bare_convolutions, unfold
 from toolchain.workload import Workload
@@ -73,7 +73,7 @@ def _objective(teacher: OnnxModule, workload: Workload) -> Objective:
     return replace(objective, spreads=find_spreads((teacher(batch.feeds) for batch in batches), names))
 
 
-def lend_normalization(plan: Plan, trainer: Trainer) -> tuple[str, ...]:
+def lend_normalization(options: TrainOptions, trainer: Trainer) -> tuple[str, ...]:
     """Give the module of ``trainer`` normalizations for the time of training; return the names of their nodes.
 
     There are none where nothing is trained, where batch statistics say little, and for models whose outputs
@@ -81,7 +81,7 @@ def lend_normalization(plan: Plan, trainer: Trainer) -> tuple[str, ...]:
     """
     graph = trainer.module.graph
     maps = any(value.shape is None or len(value.shape) > 2 for value in graph.outputs)
-    wanted = plan.train.epochs != 0 and plan.train.renormalize == "auto"
+    wanted = options.epochs != 0 and options.renormalize == "auto"
     convolutions = bare_convolutions(graph) if wanted and trainer.moves_normalization and not maps else []
     if not convolutions:
         return ()
