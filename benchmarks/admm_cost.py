@@ -53,7 +53,7 @@ TURNS = 2
 
 def main() -> None:
     """Measure all cases, or, in a process of its own, one."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--child", nargs=4, metavar=("GRAPH", "PRUNE", "STRUCTURE", "WHAT"))
     child = parser.parse_args().child
     if child is not None:

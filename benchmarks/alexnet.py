@@ -1,4 +1,4 @@
-"""An AlexNet-sized graph without data: memory, time, bytes and latency at 61 million weights.
+"""An AlexNet-sized graph without data: memory, time, bytes and latency at 62 million weights.
 
     python benchmarks/alexnet.py            # builds the graph, compresses it 36x / 2 bit, writes results/alexnet.json
                                         # and the README's table

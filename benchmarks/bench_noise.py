@@ -45,7 +45,7 @@ WIDEST, LONGEST_S = 0.05, 20.0
 
 def main() -> None:
     """Compare every model with its copy and with its slower version, and save what came out."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
     load = [os.getloadavg()[0]]

@@ -32,7 +32,7 @@ LARGE = 8192  # outputs of each of the ten layers of the model beyond 2 GiB
 
 def main() -> None:
     """Measure all models, or, in a process of its own, one."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--child", type=Path, metavar="MODEL")
     parser.add_argument("--value", help="a value inside the model that is computed as well")
     parser.add_argument("--save", type=Path, help="where the model is saved")

@@ -246,7 +246,7 @@ def row(model: str, other: str, what: str, found: list[float]) -> dict[str, obje
 
 def main() -> None:
     """Run all comparisons and write them down."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=11)
     rounds = parser.parse_args().rounds
     torch.manual_seed(0)

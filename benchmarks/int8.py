@@ -6,10 +6,10 @@
     python benchmarks/int8.py table             # results/int8.md, results/int8_zoo.md and the README's tables
 
 Peers (``peers.py``): ``onnxruntime.quantization`` static and dynamic, and NNCF's quantization of ONNX models (pip
-install nncf; left out with the reason where it is absent). All calibrate on the same 512 training images (SqueezeNet:
-200). Accuracy is on the 10,000 test images of MNIST and of the JPEG-compressed CIFAR-10; of SqueezeNet it is the
-agreement with the original's first class on the 800 images of the ImageNet sample that do not calibrate. Latency is one
-image on one thread, all files in turns in one process.
+install nncf; left out with the reason where it is absent). All calibrate on 512 images of the same training set
+(SqueezeNet: 200, of which ours holds 20 out to choose by). Accuracy is on the 10,000 test images of MNIST and of the
+JPEG-compressed CIFAR-10; of SqueezeNet it is the agreement with the original's first class on the 800 images of the
+ImageNet sample that do not calibrate. Latency is one image on one thread, all files in turns in one process.
 """
 
 import argparse
@@ -59,8 +59,8 @@ ZOO_SAMPLES = 64
 
 INTRODUCTIONS = {
     "int8": (
-        "int8 without training, beside ONNX Runtime's own quantization and NNCF's, all calibrated on the same images\n"
-        "(`benchmarks/int8.py`; one image on one thread, all files in turns in one process):"
+        "int8 without training, beside ONNX Runtime's own quantization and NNCF's, all calibrated on images of the same\n"
+        "training set (`benchmarks/int8.py`; one image on one thread, all files in turns in one process):"
     ),
     "int8_zoo": (
         "Models of other kinds in int8, on inputs of their own; the error is that of the output that changes most, as\n"

@@ -12,6 +12,7 @@ busy, the time of the processor is the better figure.
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -94,6 +95,8 @@ def write_table() -> None:
     """Write ``results/latency.md`` and the docs' table."""
     files = [RESULTS / "latency" / f"{name}.json" for name in MODELS]
     found = [case for file in files if file.exists() for case in json.loads(file.read_text())["cases"]]
+    if not found:
+        sys.exit("nothing has been measured yet; python benchmarks/latency.py run resnet32 is the shortest")
     header = [
         "model",
         "command",
