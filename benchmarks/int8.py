@@ -59,8 +59,8 @@ ZOO_SAMPLES = 64
 
 INTRODUCTIONS = {
     "int8": (
-        "int8 without training, beside ONNX Runtime's own quantization and NNCF's, all calibrated on images of the same\n"
-        "training set (`benchmarks/int8.py`; one image on one thread, all files in turns in one process):"
+        "int8 without training, beside ONNX Runtime's own quantization and NNCF's, all calibrated on images of\n"
+        "the same training set (`benchmarks/int8.py`; one image on one thread, all files in turns in one process):"
     ),
     "int8_zoo": (
         "Models of other kinds in int8, on inputs of their own; the error is that of the output that changes most, as\n"
