@@ -59,8 +59,8 @@ class Prune(Pass):
         """Return ADMM, after which the formats have masks with exactly the asked counts, and training inside those.
 
         Each has a cycle of the learning rate of its own: masks that go on searching move far only while it is high
-        again, and what survives settles anew. LeNet-5 at 246x and 630x ends with 1 to 2 % less loss so than with one
-        cycle over all phases, ResNet-20 at 10x with the same.
+        again, and what survives settles anew. One cycle over all phases is no better: LeNet-5 at 246x and ResNet-20 at
+        10x end the same.
         """
         singles = tuple(budget for budget in self.budgets if budget.structure == UNSTRUCTURED)
         regrowing = self.regrow_share if singles else 0.0
