@@ -5,8 +5,9 @@ import onnx.parser
 import pytest
 
 from toolchain.errors import ExportError
-from toolchain.export import check_folded
+from toolchain.export import check_folded, write_model
 from toolchain.export.folding import optimized_graph
+from toolchain.graph import load_graph
 
 UNFOLDED = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -24,6 +25,37 @@ def test_a_decode_node_that_the_runtime_does_not_fold_is_named():
     assert "Compress" in [node.op_type for node in optimized_graph(model).node]
     with pytest.raises(ExportError, match=r"1 decode nodes \(Compress\).*'kept'"):
         check_folded(model)
+
+
+OWN = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N, 64] x) => (float[N, 64] y, int64[A, 1] k)
+<float[3] s = {1.0, 0.0, 2.0}>
+{
+  places = NonZero (s)
+  k = Transpose (places)
+  [n] y = MatMul (x, w)
+}
+"""
+
+
+def test_what_the_model_computes_from_constants_itself_is_no_decoding(build, compress):
+    module = build(OWN, {"w": (64, 64)})
+    compress(module, 0.3, (-2, -1, 1, 2))
+    written = write_model(module, {})
+    assert written.tensors["w"].encoding == "packed"
+    data = written.proto.SerializeToString()
+    assert "NonZero" in [node.op_type for node in optimized_graph(data).node]
+    check_folded(data, module.graph)
+    with pytest.raises(ExportError, match=r"NonZero"):
+        check_folded(data)
+
+
+def test_a_node_that_was_added_is_named_beside_the_models_own():
+    added = onnx.parser.parse_model(UNFOLDED)
+    plain = onnx.parser.parse_model(UNFOLDED.replace("kept = Compress (w, keep)", "").replace("kept)", "w)"))
+    with pytest.raises(ExportError, match=r"1 decode nodes \(Compress\).*'kept'"):
+        check_folded(added.SerializeToString(), load_graph(plain))
 
 
 def test_a_folded_model_passes_from_a_file(tmp_path):

@@ -27,7 +27,7 @@ def check_export(model: Path, module: OnnxModule, data: Dataset) -> Parity:
     Raises:
         ExportError: the runtime does not rebuild the weights at load, or computes something else.
     """
-    check_folded(model)
+    check_folded(model, module.graph)
     fixed = module.graph.batch_size
     size = fixed or min(len(data), BATCH)
 
