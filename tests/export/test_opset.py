@@ -1,7 +1,9 @@
 """Old models are raised only as far as the file needs, and only when they stay the same."""
 
+import numpy as np
 import onnx.parser
 import pytest
+from onnx import numpy_helper
 
 from toolchain.errors import ExportError
 from toolchain.export.opset import raise_opset
@@ -40,3 +42,31 @@ def test_domains_that_onnx_does_not_know_do_not_hinder():
     before = graph(9)
     before.proto.opset_import.append(onnx.helper.make_opsetid("com.microsoft.experimental", 1))
     assert raise_opset(before, 13).opset == 13
+
+
+CONV = """
+<ir_version: 6, opset_import: ["" : 11]>
+net (float[N, 3, H, W] x) => (float[N, 4, A, B] y) { [n] y = Conv (x, w) }
+"""
+
+
+def convolution(text=CONV):
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones((4, 3, 5, 5), np.float32), "w"))
+    return load_graph(proto)
+
+
+def test_open_sizes_are_large_enough_for_windows():
+    assert raise_opset(convolution(), 13).opset == 13
+
+
+def test_a_model_that_does_not_run_is_a_problem_and_no_crash():
+    before = convolution(CONV.replace("float[N, 3, H, W] x", "float[N, 2, H, W] x"))
+    with pytest.raises(ExportError, match=r"need opset 13, the model has 11 .*Input channels"):
+        raise_opset(before, 13)
+
+
+def test_a_conversion_that_makes_an_output_nan_is_not_taken(monkeypatch):
+    before, root = graph(9), graph(11, "y = Sqrt (x)")
+    monkeypatch.setattr("onnx.version_converter.convert_version", lambda *_: root.proto)
+    assert raise_opset(before, 7) is before

@@ -1,19 +1,16 @@
 """Raises a model's opset where the file needs operators that its own does not have."""
 
-import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper
 
-from toolchain.errors import ExportError
+from toolchain.errors import ExportError, ToolchainError
 from toolchain.graph import Graph
 from toolchain.graph.build import build_graph
+from toolchain.graph.trial import TOLERANCE, largest_difference
+from toolchain.prunable import example_of
 
 # Packed tensors are decoded by operators of this opset.
 PACKED_OPSET = 11
-
-# Other operator versions may sum in another order.
-_TOLERANCE = 1e-5
 
 
 def raise_opset(graph: Graph, needed: int) -> Graph:
@@ -33,7 +30,7 @@ def raise_opset(graph: Graph, needed: int) -> Graph:
         onnx.checker.check_model(proto)
         converted = build_graph(proto, graph.path)
         problem = _difference(graph, converted)
-    except (RuntimeError, ValueError, IndexError, onnx.checker.ValidationError) as error:
+    except (ToolchainError, RuntimeError, ValueError, IndexError, onnx.checker.ValidationError) as error:
         problem = str(error).strip()
     if not problem:
         proto.ir_version = max(
@@ -49,29 +46,17 @@ def raise_opset(graph: Graph, needed: int) -> Graph:
 
 
 def _difference(before: Graph, after: Graph) -> str:
-    """Return in what ``after`` differs from ``before``; empty when names are the same and results agree."""
+    """Return in what ``after`` differs from ``before``; empty when names are the same and results agree.
+
+    Raises:
+        ToolchainError: nothing is known that the two could be run on, or one of them fails on it.
+    """
     if missing := before.initializers.keys() - after.initializers.keys():
         return f"initializer {min(missing)!r} was lost"
     made = {name for node in after.nodes for name in node.outputs}
     if missing := {name for node in before.nodes for name in node.outputs} - made:
         return f"value {min(missing)!r} was lost"
-    generator = np.random.default_rng(0)
-    feeds = {}
-    for value in before.inputs:
-        shape = [size if isinstance(size, int) and size > 0 else 1 for size in value.shape or ()]
-        feeds[value.name] = generator.standard_normal(shape).astype(value.dtype)
-    for name, old, new in zip(
-        (value.name for value in before.outputs), _run(before, feeds), _run(after, feeds), strict=True
-    ):
-        if old.dtype.kind == "f" and np.abs(old - new).max(initial=0) > _TOLERANCE * np.abs(old).max(initial=1e-6):
-            return f"output {name!r} differs by {np.abs(old - new).max():.2g}"
+    difference = largest_difference(before, after, example_of(before))
+    if not difference <= TOLERANCE:  # or it is no number
+        return f"an output differs by {difference:.2g} of its largest value"
     return ""
-
-
-def _run(graph: Graph, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph.proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    outputs: list[np.ndarray] = session.run(None, feeds)
-    return outputs

@@ -7,7 +7,6 @@ so that the copies train apart and the file grows, and it rewrites names and met
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
-from threading import Timer
 
 import numpy as np
 import onnx
@@ -16,7 +15,8 @@ from onnx import numpy_helper
 from toolchain.errors import ModelError
 from toolchain.graph.flatten import flatten
 from toolchain.graph.io import load_graph
-from toolchain.graph.model import Graph, Node, Value
+from toolchain.graph.model import Graph, Node
+from toolchain.graph.trial import TOLERANCE, largest_difference, random_feeds, run
 from toolchain.graph.weights import find_weights, weight_inputs
 
 # What these make from constants hides no trained weight: a fill holds no information, a random number is not
@@ -32,15 +32,9 @@ OPAQUE = {
     "RandomUniformLike",
 }
 
-# Only the moment at which a value is computed changes, so the outputs differ by rounding at most.
-TOLERANCE = 1e-5
-
 # A few bytes can say "a weight of 64 GiB": constant expressions may make this many times what the file holds, and some.
 MAX_GROWTH = 16
 FREE_VALUES = 2**22
-# What a trial on random inputs may take: number of input values, and seconds.
-MAX_TRIAL_VALUES = 2**26
-MAX_TRIAL_SECONDS = 60.0
 
 
 def simplify(graph: Graph) -> tuple[Graph, str]:
@@ -68,7 +62,7 @@ def _simplified(graph: Graph) -> tuple[Graph, str]:
     kept = "weights that the graph computes from constants were left as they are"
     try:
         folded = _fold(graph, sources, hidden)
-        difference = _difference(graph, folded)
+        difference = largest_difference(graph, folded, random_feeds(graph))
     except ModelError as error:
         return graph, f"{kept}, since they cannot be folded and checked: {error}"
     if not difference <= TOLERANCE:  # or it is no number
@@ -159,7 +153,7 @@ def _evaluate(graph: Graph, sources: Mapping[str, Node], names: list[str]) -> di
         )
     )
     _check_sizes(proto)
-    return dict(zip(names, _run(proto, names, {}), strict=True))
+    return dict(zip(names, run(proto, names, {}), strict=True))
 
 
 def _check_sizes(proto: onnx.ModelProto) -> None:
@@ -215,56 +209,3 @@ def _captured(attribute: onnx.AttributeProto) -> set[str]:
 
 def _compressible(graph: Graph) -> int:
     return sum(1 for weight in find_weights(graph) if not weight.reason)
-
-
-def _difference(one: Graph, other: Graph) -> float:
-    """Return the largest difference between the outputs on random inputs, relative to the largest value."""
-    if any(value.kind != "tensor" for value in (*one.inputs, *one.outputs)):
-        raise ModelError("an input or output is no tensor")
-    for value in one.inputs:
-        if prod(_sample_shape(value)) > MAX_TRIAL_VALUES:
-            raise ModelError(f"input {value.name!r} of shape {list(value.shape or ())} is too large to try")
-    rng = np.random.default_rng(0)
-    feed = {value.name: _random(value, rng) for value in one.inputs}
-    names = [value.name for value in one.outputs]
-    pairs = zip(_run(one.proto, names, feed), _run(other.proto, names, feed), strict=True)
-    return max(_relative(expected, got) for expected, got in pairs)
-
-
-def _relative(expected: np.ndarray, got: np.ndarray) -> float:
-    if expected.shape != got.shape:
-        return float("inf")
-    if np.array_equal(expected, got, equal_nan=expected.dtype.kind == "f"):
-        return 0.0
-    wide = expected.astype(np.float64)
-    return float(np.abs(wide - got).max() / max(np.abs(wide).max(), 1e-30))
-
-
-def _sample_shape(value: Value) -> list[int]:
-    return [size if isinstance(size, int) and size > 0 else 1 for size in value.shape or ()]
-
-
-def _random(value: Value, rng: np.random.Generator) -> np.ndarray:
-    shape = _sample_shape(value)
-    if value.dtype.kind in "iub":
-        return rng.integers(0, 2, shape).astype(value.dtype)  # indices that every embedding has
-    return rng.standard_normal(shape).astype(value.dtype)
-
-
-def _run(proto: onnx.ModelProto, names: list[str], feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    import onnxruntime  # noqa: PLC0415 - few models need it, and inspecting one should not wait for it
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3  # a model's warnings were told when it was made
-    limit = onnxruntime.RunOptions()
-    stop = Timer(MAX_TRIAL_SECONDS, setattr, (limit, "terminate", True))
-    stop.start()
-    try:
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        outputs: list[np.ndarray] = session.run(names, dict(feed), limit)
-    except Exception as error:  # ONNX Runtime's errors have no common parent below Exception
-        raise ModelError(str(error)) from error
-    finally:
-        stop.cancel()
-    return outputs

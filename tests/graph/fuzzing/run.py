@@ -37,7 +37,7 @@ from mutations import OF_BYTES, OF_MODELS, mutate
 from seeds import valid
 
 from toolchain.errors import ToolchainError
-from toolchain.graph import Value, load_graph
+from toolchain.graph import Value, load_graph, trial
 from toolchain.inspection import inspect
 from toolchain.module import OnnxModule
 from toolchain.ops import control
@@ -229,7 +229,7 @@ def main() -> None:
     torch.set_num_threads(1)
     # A user waits a minute for a loop or a trial that does not end; thousands of cases are not given that long.
     control.MAX_TRIPS = 2**10
-    sys.modules["toolchain.graph.simplify"].MAX_TRIAL_SECONDS = 0.5
+    trial.MAX_TRIAL_SECONDS = 0.5
     models = {path.stem: {"model.onnx": path.read_bytes()} for path in arguments.models} or valid()
     kept = {f"{name}/sound/0": files for name, files in models.items()}
     if not arguments.models:
