@@ -5,9 +5,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from calibration.observers import make_grid
 from toolchain.errors import ExportError
 from toolchain.export import verify, write_model
 from toolchain.export.parity import TOLERANCES
+from toolchain.formats import TensorFormat
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -84,3 +86,26 @@ def test_a_wrong_node_of_a_quantized_file_is_found_on_the_values_of_the_runtime(
     monkeypatch.setitem(TOLERANCES, "int8", 0.0)
     with pytest.raises(ExportError, match="first value that diverges is 'y'"):
         verify(data, module, [batch(1)])
+
+
+CLIPPED = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N, 4, 8, 8] x) => (float[N, 4, 8, 8] y) {
+  [a] c = Conv <pads = [1, 1, 1, 1]> (x, w)
+  [relu] r = Relu (c)
+  [b] y = Conv <pads = [1, 1, 1, 1]> (r, v)
+}
+"""
+
+
+def test_a_grid_that_clips_is_no_divergence(build, compress, calibrate, monkeypatch):
+    module = build(CLIPPED, {"w": (4, 4, 3, 3), "v": (4, 4, 3, 3)})
+    compress(module, 1.0, tuple(range(-127, 128)))
+    kernels, feed = {"a": "int8", "b": "int8"}, np.random.default_rng(1).standard_normal((4, 4, 8, 8))
+    images = {"x": feed.astype(np.float32)}
+    calibrate(module, kernels, images)
+    largest = module.run(images, ["r"])["r"].max().item()
+    module.formats["r"] = TensorFormat(grid=make_grid(0.0, 0.9 * largest))
+    data = write_model(module, kernels).proto.SerializeToString()
+    monkeypatch.setitem(TOLERANCES, "int8", -1.0)  # as if the roundings of all layers had added up to more
+    assert verify(data, module, [images]).judged == "node by node"
