@@ -3,6 +3,7 @@
 from collections.abc import Mapping, MutableSequence, Sequence
 
 import numpy as np
+import onnx
 
 from toolchain.errors import ExportError
 from toolchain.export.builder import Builder
@@ -60,7 +61,6 @@ def add_scale_and_zero(builder: Builder, grid: Grid, value: str) -> tuple[str, s
 def add_activations(draft: Draft) -> None:
     """Round every value that has an activation format, once, where it is made: all its readers see the rounded one."""
     graph, module = draft.graph, draft.module
-    consumers = graph.consumers()
     makers = {name: draft.merged.get(node.outputs[0], node) for node in graph.nodes for name in node.outputs if name}
     made: dict[str, str] = {}  # levels by the value that they stand for
     on_levels = [node for node in graph.nodes if draft.kernels.get(node.outputs[0]) == "gathered_int8"]
@@ -75,11 +75,10 @@ def add_activations(draft: Draft) -> None:
             draft.add_after(makers[value], "DequantizeLinear", [levels, *scale], output=value)
         elif value not in makers:
             draft.builder.node("QuantizeLinear", [value, *scale], output=levels)
-            readers = dict.fromkeys(node for node, _ in consumers.get(value, []) if node not in on_levels)
+            readers = [node for node in graph.nodes if value in node.reads and node not in on_levels]
             raw = draft.builder.node("DequantizeLinear", [levels, *scale]) if readers else ""
-            for node in readers:
-                for proto in draft.around(node):
-                    _rename(proto.input, value, raw)
+            for proto in (proto for node in readers for proto in draft.around(node)):
+                _read_instead(proto, value, raw)
         elif makers[value].op in _ON_LEVELS and _shares_grid(module, value, makers[value].inputs[0], made):
             _move_levels(draft, makers[value], made[makers[value].inputs[0]], (levels, *scale))
             on_levels.append(makers[value])
@@ -149,6 +148,20 @@ def _keep_float(draft: Draft, node: Node) -> None:
     """Hide from the runtime that a node reads a rounded value: a sum of one term is a copy, and stays where it is."""
     written = draft.edit(node)
     written.input[0] = draft.add_before(node, "Sum", [written.input[0]])
+
+
+def _read_instead(node: onnx.NodeProto, old: str, new: str) -> None:
+    """Let a node and its subgraphs read the value ``new`` in the place of ``old``."""
+    _rename(node.input, old, new)
+    for graph in (graph for attribute in node.attribute for graph in (attribute.g, *attribute.graphs)):
+        made = {item.name for item in (*graph.input, *graph.initializer)}
+        if old in made.union(*(inner.output for inner in graph.node)):
+            continue  # a value of its own under that name
+        for inner in graph.node:
+            _read_instead(inner, old, new)
+        for result in graph.output:
+            if result.name == old:
+                result.name = new
 
 
 def _rename(names: MutableSequence[str], old: str, new: str) -> None:

@@ -77,9 +77,11 @@ class Wiring:
         """Return the Relu or Clip that the runtime takes into a node."""
         value = (normalization_of(self.graph, self.consumers, node) or node).outputs[0]
         readers = self.consumers.get(value, [])
-        if len(readers) == 1 and readers[0][0].op in _FUSED and readers[0][1] == 0 and value not in self.outputs:
-            return readers[0][0]
-        return None
+        if len(readers) != 1 or value in self.outputs:
+            return None
+        reader, position = readers[0]
+        is_outside = self.makers.get(reader.outputs[0]) is reader  # and not in a subgraph
+        return reader if reader.op in _FUSED and position == 0 and is_outside else None
 
     def moves(self, node: Node) -> bool:
         """Return whether a node makes nothing but values that its first input has, or zeros."""
