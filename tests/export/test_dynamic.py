@@ -1,6 +1,7 @@
 """Products of integers whose input is rounded by the range that it has in each run."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -88,3 +89,14 @@ def test_dynamic_activations_rule_out_ranges_of_calibration(build, compress):
     assert choose_kernels(module, feed("gemm"), wish)["n"].kernel == "dynamic"
     refused = choose_kernels(module, feed("gemm"), Wish("int8", activations="dynamic"))["n"]
     assert (refused.kernel, "range in every run" in refused.reason) == ("float", True)
+
+
+def test_the_bytes_of_a_weight_are_those_that_the_file_grows_by(build, compress):
+    module = build(*CASES["turned"][:1], {"w": (512, 96), "b": (512,)})
+    compress(module, 1.0, EIGHT)
+    written = write_model(module, {"n": "dynamic"})
+    bare = onnx.ModelProto()
+    bare.CopyFrom(module.graph.proto)
+    bare.graph.initializer.remove(next(item for item in bare.graph.initializer if item.name == "w"))
+    grown = written.proto.ByteSize() - bare.ByteSize()
+    assert 0 <= grown - written.tensors["w"].bytes < 300  # of the nodes around the product

@@ -59,4 +59,5 @@ def _store_weight(draft: Draft, weight: str, axis: int) -> None:
         levels, zero = np.ascontiguousarray(levels.T), None if zero is None else np.ascontiguousarray(zero.T)
     child = draft.builder.fork()
     encoding = encode_levels(child, levels, zero, weight, draft.graph.opset)
+    add_scale(child, weight_scale(draft.module, weight))  # here, to be counted with the weight
     draft.adopt(weight, encoding, "dynamic", child)

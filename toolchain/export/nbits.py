@@ -80,16 +80,15 @@ def lower_nbits(draft: Draft, node: Node) -> None:
     grid = draft.module.formats[weight].grid
     bits, block = bits_for(levels), grid.block_size if grid is not None and grid.block_size else block_size(k)
     blocks = -(-k // block)
-    if weight not in draft.stored:
+    scale, shape = weight_scale(draft.module, weight), (rows, blocks)
+    if weight in draft.stored:
+        steps = _add_steps(draft.builder, scale, shape)
+    else:
         child = draft.builder.fork()
-        encoding = _store_levels(
-            child, _blocked(levels, bits, blocks * block), (rows, blocks), bits, weight, draft.graph.opset
-        )
+        values = _blocked(levels, bits, blocks * block)
+        encoding = _store_levels(child, values, shape, bits, weight, draft.graph.opset)
+        steps = _add_steps(child, scale, shape)
         draft.adopt(weight, encoding, "nbits", child)
-    scale = weight_scale(draft.module, weight)
-    steps = add_scale(draft.builder, scale.reshape(len(scale) if scale.ndim else 1, -1))
-    if scale.size < rows * blocks:
-        steps = draft.builder.node("Expand", [steps, draft.builder.ints([rows, blocks])])
     proto, value, output = draft.edit(node), node.inputs[0], node.outputs[0]
     if node.op == "Conv":  # channels come last in a product
         value = draft.add_before(node, "Transpose", [value], {"perm": [0, *range(2, rank), 1]})
@@ -100,6 +99,14 @@ def lower_nbits(draft: Draft, node: Node) -> None:
         inputs += ["", "", node.inputs[2]]
     attributes = {"K": k, "N": rows, "bits": bits, "block_size": block, "accuracy_level": 4}
     proto.CopyFrom(make_node("MatMulNBits", inputs, [output], attributes, proto.name, domain="com.microsoft"))
+
+
+def _add_steps(builder: Builder, scale: np.ndarray, shape: tuple[int, int]) -> str:
+    """Add the scale of every block, ``[N, blocks]``, of one per block, per output or for all."""
+    steps = add_scale(builder, scale.reshape(len(scale) if scale.ndim else 1, -1))
+    if scale.size == shape[0] * shape[1]:
+        return steps
+    return builder.node("Expand", [steps, builder.ints(shape)])
 
 
 def _blocked(levels: np.ndarray, bits: int, padded: int) -> np.ndarray:
