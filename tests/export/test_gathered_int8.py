@@ -177,6 +177,20 @@ def test_bounds_hold_whether_the_grid_implies_them_or_not(build, calibrate, boun
     assert ("Clip" in kinds(written)) == (low == "0.25")
 
 
+@pytest.mark.parametrize("bounds", ["c, , t", "c, l"])
+def test_a_bound_may_be_left_out(build, calibrate, bounds):
+    text = HEAD + (
+        "(float[N, 64, 9, 9] x) => (float[N, 64, 9, 9] y) <float l = {-0.25}, float t = {1.0}> "
+        f"{{ [a] c = Conv (x, w, b) d = Clip ({bounds}) [m] y = Conv (d, u) }}"
+    )
+    module = build(text, {"w": POINT, "b": (64,), "u": POINT})
+    prune(module, ("w", "u"))
+    kernels = dict.fromkeys(("a", "m"), "gathered_int8")
+    calibrate(module, kernels, batch(IMAGE))
+    written = write_and_judge(module, kernels, batch(IMAGE), 0.2)
+    assert "Clip" not in kinds(written)
+
+
 def test_zero_points_of_a_weight_are_taken_out(build, calibrate):
     module = build(RELU, {"w": SQUARE, "b": (64,)})
     prune(module, ("w",), levels=None)

@@ -131,7 +131,7 @@ class Draft:
         written.output[0] = gone.outputs[0]
         self.merged[gone.outputs[0]] = node
         consumers = self.graph.consumers()
-        self.replaced |= {name for name in gone.inputs[1:] if len(consumers[name]) == 1}
+        self.replaced |= {name for name in filter(None, gone.inputs[1:]) if len(consumers[name]) == 1}
         return written
 
     def around(self, node: Node) -> list[onnx.NodeProto]:

@@ -9,7 +9,6 @@ What only such nodes read keeps the order of the groups, and of it no more is ma
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import onnx
@@ -119,9 +118,7 @@ def _pooled(draft: Draft, pool: Node, source: str) -> onnx.NodeProto:
 def _is_implied(graph: Graph, bounded: Node, grid: Grid) -> bool:
     """Return whether what a Relu or a Clip cuts off lies beyond the first and the last level of its output's grid."""
     low, high = 0.0, np.inf
-    if bounded.op == "Clip" and bounded.since < 11:
-        low, high = (float(cast("float", bounded.attributes[name])) for name in ("min", "max"))
-    elif bounded.op == "Clip":
+    if bounded.op == "Clip":
         names = [*bounded.inputs[1:], "", ""][:2]
         if any(name and name not in graph.initializers for name in names):
             return False
