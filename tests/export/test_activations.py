@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from toolchain.export import verify, write_model
+from toolchain.export.layers import time_dense
 
 EIGHT = tuple(range(-127, 128))
 INPUT = """
@@ -52,3 +53,23 @@ def test_subgraphs_read_rounded_values(build, compress, calibrate, text, chosen)
     calibrate(module, {"n": "int8"}, feeds)
     parity = verify(write_model(module, {"n": "int8"}).proto.SerializeToString(), module, [feeds])
     assert parity.max_abs_error <= 0.1 * parity.tolerance
+
+
+LSTMS = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[5, N, 8] x) => (float[5, N, 4] y, float[1, N, 4] h, float[1, N, 4] k) {
+  [n] y = MatMul (x, w)
+  , h = LSTM <hidden_size = 4> (x, a, b)
+  , k = LSTM <hidden_size = 4> (x, c, d)
+}
+"""
+
+
+def test_nodes_without_a_first_output_are_told_apart(build, compress, calibrate):
+    module = build(LSTMS, {"w": (8, 4), "a": (1, 16, 8), "b": (1, 16, 4), "c": (1, 16, 8), "d": (1, 16, 4)})
+    compress(module, 1.0, EIGHT)
+    feeds = {"x": np.random.default_rng(0).standard_normal((5, 2, 8)).astype(np.float32)}
+    calibrate(module, {"n": "int8"}, feeds)
+    parity = verify(write_model(module, {"n": "int8"}).proto.SerializeToString(), module, [feeds])
+    assert parity.max_abs_error <= 0.1 * parity.tolerance
+    assert time_dense(module, ["a", "c"], feeds, threads=1).keys() == {"a", "c"}

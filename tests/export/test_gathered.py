@@ -153,6 +153,12 @@ def test_nodes_that_share_a_weight_share_what_is_stored(build):
             "groups or a batch already",
         ),
         (
+            HEAD + "(float[N, 1, 64] x) => (float[N, 1, 8] y) { [n] y = MatMul (x, w) }",
+            {"w": (1, 64, 8)},
+            "column",
+            "its weight has 3 dimensions, not 2",
+        ),
+        (
             HEAD + "(float[64, N] x) => (float[256, N] y) { [n] y = MatMul (w, x) }",
             {"w": (256, 64)},
             "groups",

@@ -7,7 +7,7 @@ import onnx
 
 from toolchain.errors import ExportError
 from toolchain.export.builder import Builder
-from toolchain.export.draft import Draft
+from toolchain.export.draft import Draft, key_of
 from toolchain.export.runs import rounded_values
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import Graph, Node
@@ -61,9 +61,11 @@ def add_scale_and_zero(builder: Builder, grid: Grid, value: str) -> tuple[str, s
 def add_activations(draft: Draft) -> None:
     """Round every value that has an activation format, once, where it is made: all its readers see the rounded one."""
     graph, module = draft.graph, draft.module
-    makers = {name: draft.merged.get(node.outputs[0], node) for node in graph.nodes for name in node.outputs if name}
+    makers = {
+        name: draft.merged.get(key_of(node.outputs), node) for node in graph.nodes for name in node.outputs if name
+    }
     made: dict[str, str] = {}  # levels by the value that they stand for
-    on_levels = [node for node in graph.nodes if draft.kernels.get(node.outputs[0]) == "gathered_int8"]
+    on_levels = [node for node in graph.nodes if draft.kernels.get(key_of(node.outputs)) == "gathered_int8"]
     for value, value_format in module.formats.items():
         if value in graph.initializers or value in draft.inner:
             continue
@@ -125,7 +127,7 @@ def _drop_unread(draft: Draft, on_levels: Sequence[Node], makers: Mapping[str, N
         if value in draft.inner or value in outputs or value not in makers:
             continue
         if all(reader in on_levels for reader, _ in consumers[value]):
-            key = makers[value].outputs[0]
+            key = key_of(makers[value].outputs)
             draft.after[key] = [item for item in draft.after[key] if item.output[0] != value]
 
 
@@ -133,7 +135,7 @@ def _hide_from_others(draft: Draft, makers: Mapping[str, Node]) -> None:
     """Keep the runtime from quantizing the weights of float nodes that read a rounded value."""
     for node in draft.graph.nodes:
         behind = _behind(node.inputs[0], makers) if node.op in _REQUANTIZED else ""
-        if behind in draft.module.formats and draft.kernels.get(node.outputs[0], "float") == "float":
+        if behind in draft.module.formats and draft.kernels.get(key_of(node.outputs), "float") == "float":
             _keep_float(draft, node)
 
 

@@ -1,6 +1,6 @@
 """The export in progress: what replaces what in the original graph."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -44,19 +44,21 @@ class Inner:
 class Draft:
     """Collects changes to a graph; the graph itself is never written.
 
+    Nodes are known by their ``key_of``: names of nodes are not in every file.
+
     Attributes:
         module: the source of the weights and formats.
         graph: the graph that is written into, at the opset of the file.
         builder: nodes and constants that go before all original nodes.
-        kernels: that every node runs by, by its first output.
+        kernels: that every node runs by, by its key.
         replaced: constants of the original graph that are no longer stored under their own entry.
         values: new values of constants that stay dense, by name.
-        before: nodes that an original node needs before it, by the node's first output.
-        edited: what stands in the place of an original node, by the node's first output.
-        after: nodes that follow an original node, by the node's first output.
+        before: nodes that an original node needs before it, by the node's key.
+        edited: what stands in the place of an original node, by the node's key.
+        after: nodes that follow an original node, by the node's key.
         stored: by tensor name, for the report.
         pending: the constant that a pending value is part of, by the value's name.
-        merged: the node that does a node's work beside its own, by the first output of the one that is gone.
+        merged: the node that does a node's work beside its own, by the key of the one that is gone.
         levels: name of the 8-bit levels of a rounded value, by its name.
         integers: rounded values whose levels their makers make, without a float value before.
         inner: rounded values that exist in another order of channels alone, by name.
@@ -81,7 +83,7 @@ class Draft:
 
     def __post_init__(self) -> None:
         """Index the graph's nodes."""
-        self._protos = {node.output[0]: node for node in self.graph.proto.graph.node}
+        self._protos = {key_of(node.output): node for node in self.graph.proto.graph.node}
 
     def adopt(self, name: str, encoding: str, kernel: str, child: Builder) -> None:
         """Take over what a fork of the builder stores in place of constant ``name``."""
@@ -105,7 +107,7 @@ class Draft:
 
     def edit(self, node: Node) -> onnx.NodeProto:
         """Return the node as it will be written, to be changed in place."""
-        key = node.outputs[0]
+        key = key_of(node.outputs)
         if key not in self.edited:
             self.edited[key] = onnx.NodeProto()
             self.edited[key].CopyFrom(self._protos[key])
@@ -114,7 +116,7 @@ class Draft:
     def add_before(self, node: Node, op: str, inputs: Sequence[str], attributes: Attributes | None = None) -> str:
         """Add a node before an original one, behind those that are there already; return its output."""
         made = make_node(op, inputs, [self.builder.fresh()], attributes)
-        self.before.setdefault(node.outputs[0], []).append(made)
+        self.before.setdefault(key_of(node.outputs), []).append(made)
         return made.output[0]
 
     def add_after(
@@ -122,22 +124,27 @@ class Draft:
     ) -> str:
         """Add a node after an original one, behind those that are there already; return its output."""
         made = make_node(op, inputs, [output or self.builder.fresh()], attributes)
-        self.after.setdefault(node.outputs[0], []).append(made)
+        self.after.setdefault(key_of(node.outputs), []).append(made)
         return made.output[0]
 
     def merge(self, node: Node, gone: Node) -> onnx.NodeProto:
         """Let ``node`` make the output of ``gone``, its only reader, which is not written; return it to be changed."""
         written = self.edit(node)
         written.output[0] = gone.outputs[0]
-        self.merged[gone.outputs[0]] = node
+        self.merged[key_of(gone.outputs)] = node
         consumers = self.graph.consumers()
         self.replaced |= {name for name in filter(None, gone.inputs[1:]) if len(consumers[name]) == 1}
         return written
 
     def around(self, node: Node) -> list[onnx.NodeProto]:
         """Return everything that stands in the place of an original node, to be changed in place."""
-        key = node.outputs[0]
+        key = key_of(node.outputs)
         return [*self.before.get(key, ()), self.edit(node), *self.after.get(key, ())]
+
+
+def key_of(outputs: Iterable[str]) -> str:
+    """Return what a node is known by: the first of its outputs that has a name, as an LSTM may leave out its first."""
+    return next(filter(None, outputs), "")
 
 
 def add_scale(builder: Builder, scale: np.ndarray) -> str:

@@ -9,7 +9,7 @@ from onnx import TensorProto
 
 from toolchain.export.affine import encode_levels
 from toolchain.export.builder import make_node
-from toolchain.export.draft import Draft, add_scale
+from toolchain.export.draft import Draft, add_scale, key_of
 from toolchain.export.objections import matrix_objection
 from toolchain.export.weights import weight_levels, weight_scale, weight_zero
 from toolchain.formats import TensorFormat
@@ -39,7 +39,7 @@ def lower_dynamic(draft: Draft, node: Node) -> None:
         _store_weight(draft, weight, axis)
     levels, step, zero = (draft.builder.fresh() for _ in range(3))
     rounding = make_node("DynamicQuantizeLinear", [node.inputs[0]], [levels, step, zero])
-    draft.before.setdefault(node.outputs[0], []).append(rounding)
+    draft.before.setdefault(key_of(node.outputs), []).append(rounding)
     scale = add_scale(draft.builder, weight_scale(draft.module, weight))
     scale = draft.add_before(node, "Mul", [step, scale])
     proto, product = draft.edit(node), draft.builder.fresh()

@@ -70,6 +70,8 @@ def _layout_objection(node: Node, shape: Sequence[int], grid: Grid | None) -> st
     layout = layout_of(node, 1, shape)
     if layout.stack[0] > 1:
         return "its weight has groups or a batch already"
+    if not layout.kernel and len(shape) != 2:
+        return f"its weight has {len(shape)} dimensions, not 2"
     if grid is not None and (grid.axis not in (None, layout.outputs) or grid.block_size):
         return "its scales do not run along the output channels"
     return ""

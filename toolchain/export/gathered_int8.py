@@ -17,7 +17,7 @@ from toolchain.export import gathered, int8
 from toolchain.export.activations import activation_grid, add_scale_and_zero
 from toolchain.export.affine import encode_levels
 from toolchain.export.builder import make_node
-from toolchain.export.draft import Draft, Inner, add_scale
+from toolchain.export.draft import Draft, Inner, add_scale, key_of
 from toolchain.export.gathered import Plan, indices, plan_of
 from toolchain.export.products import Product, bias_steps
 from toolchain.export.runs import Wiring
@@ -73,7 +73,7 @@ def lower_gathered_int8(draft: Draft, node: Node) -> None:
         draft.inner[pool.inputs[0]] = Inner(nodes[-1].output[0], places)
         nodes.append(_pooled(draft, pool, nodes[-1].output[0]))
         draft.merge(node, pool)
-    draft.before.setdefault(node.outputs[0], []).extend(nodes[:-1])
+    draft.before.setdefault(key_of(node.outputs), []).extend(nodes[:-1])
     made = draft.edit(node)
     made.CopyFrom(nodes[-1])
     made.name = node.name
@@ -135,7 +135,7 @@ def _wanted(draft: Draft, wiring: Wiring, value: str) -> np.ndarray | None:
     readers = wiring.consumers.get(value, [])
     if not readers or value in wiring.outputs:
         return None
-    if any(draft.kernels.get(reader.outputs[0]) != "gathered_int8" for reader, _ in readers):
+    if any(draft.kernels.get(key_of(reader.outputs)) != "gathered_int8" for reader, _ in readers):
         return None
     return np.unique(np.concatenate([plan_of(draft, reader).channels.reshape(-1) for reader, _ in readers]))
 

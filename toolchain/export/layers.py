@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 from calibration.observers import make_grid
 from toolchain.errors import ExportError
 from toolchain.export.activations import activation_formats, activation_values
+from toolchain.export.draft import key_of
 from toolchain.export.kernels import KERNELS
 from toolchain.export.sessions import CPU, open_session, time_interleaved
 from toolchain.export.weights import weight_array
@@ -117,7 +118,7 @@ def time_layer(
         single = _single_node(module, node, layer.weight, values[node.inputs[0]])
         name = single.graph.nodes[0].name
         with torch.no_grad():
-            outputs = single.run({node.inputs[0]: values[node.inputs[0]]}, list(node.outputs[:1]))
+            outputs = single.run({node.inputs[0]: values[node.inputs[0]]}, [key_of(node.outputs)])
         seen = {node.inputs[0]: values[node.inputs[0]]} | {key: item.numpy() for key, item in outputs.items()}
         sessions = {}
         for kernel in total:
@@ -156,12 +157,12 @@ def _single_node(module: OnnxModule, node: Node, weight: str, value: np.ndarray)
     source = module.graph.proto
     proto = onnx.ModelProto(ir_version=max(source.ir_version, 4), opset_import=source.opset_import)
     proto.graph.name = node.name
-    proto.graph.node.extend(item for item in source.graph.node if item.output[0] == node.outputs[0])
+    proto.graph.node.extend(item for item in source.graph.node if key_of(item.output) == key_of(node.outputs))
     constants = dict.fromkeys(name for name in node.inputs if name in module.graph.initializers)
     proto.graph.initializer.extend(numpy_helper.from_array(weight_array(module, name), name) for name in constants)
     kind = helper.np_dtype_to_tensor_dtype(value.dtype)
     proto.graph.input.append(helper.make_tensor_value_info(node.inputs[0], kind, value.shape))
-    output = helper.make_tensor_value_info(node.outputs[0], kind, None)
+    output = helper.make_tensor_value_info(key_of(node.outputs), kind, None)
     proto.graph.output.append(output)
     single = OnnxModule(build_graph(proto)).eval()
     if weight in module.formats:

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from toolchain.export.activations import add_activations
 from toolchain.export.builder import Builder, free_prefix
-from toolchain.export.draft import Draft, StoredTensor
+from toolchain.export.draft import Draft, StoredTensor, key_of
 from toolchain.export.encodings import POOL_OPSET, Content, encode_pending, encode_smallest
 from toolchain.export.kernels import KERNELS, check_kernels
 from toolchain.export.opset import raise_opset
@@ -56,12 +56,12 @@ def write_model(
         proto = onnx.ModelProto()
         proto.CopyFrom(original.proto)
         return WrittenModel(proto, {})
-    chosen = {node.outputs[0]: kernels.get(node.name, "float") for node in original.walk()}
+    chosen = {key_of(node.outputs): kernels.get(node.name, "float") for node in original.walk()}
     graph = raise_opset(original, max(KERNELS[name].opset for name in chosen.values())) if module.formats else original
     pools = packs and graph.opset >= POOL_OPSET
     draft = Draft(module, graph, Builder(free_prefix(_names(graph)), pools, packs, without), chosen)
     for node in graph.walk():
-        KERNELS[chosen.get(node.outputs[0], "float")].lower(draft, node)
+        KERNELS[chosen.get(key_of(node.outputs), "float")].lower(draft, node)
     for name in changed:
         if name not in draft.stored and name not in draft.replaced:  # int8 kernels have stored their biases
             _store_plain(draft, name)
@@ -141,7 +141,7 @@ def _with_values(tensor: onnx.TensorProto, draft: Draft) -> onnx.TensorProto:
 
 def _written(node: onnx.NodeProto, draft: Draft) -> list[onnx.NodeProto]:
     """Return what stands in the place of an original node."""
-    key = node.output[0]
+    key = key_of(node.output)
     if key in draft.merged:
         return []
     if node.op_type != "Constant" or key not in draft.replaced | draft.values.keys():
