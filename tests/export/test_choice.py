@@ -28,7 +28,6 @@ def short(monkeypatch):
     monkeypatch.setattr(choice_module, "_SECONDS", 0.1)
     monkeypatch.setattr(choice_module, "_FLIP_SECONDS", 0.5)
     monkeypatch.setattr(choice_module, "_ALONE_SECONDS", 0.04)
-    monkeypatch.setattr("toolchain.export.layers._SECONDS", 0.02)
 
 
 def test_without_a_grid_everything_stays_float_and_says_why(build, compress):
@@ -44,10 +43,26 @@ def test_every_compressed_node_gets_a_permitted_kernel_and_a_measured_reason(bui
     compress(module, 0.3, PRUNED)
     formats = dict(module.formats)
     chosen = choose_kernels(module, SAMPLE, Wish())
-    assert set(chosen) == {"conv", "fc"}
-    assert chosen["conv"].kernel in ("float", "int8")
+    assert {name: set(item.alone_ms) for name, item in chosen.items()} == {
+        "conv": {"float", "int8"},
+        "fc": {"float", "int8", "nbits", "dynamic"},
+    }
     assert all("ms" in item.reason for item in chosen.values())
     assert module.formats == formats
+
+
+def test_the_fastest_kernels_are_taken_where_the_whole_is_faster_by_them(build, compress, monkeypatch):
+    module = build(TEXT, SHAPES)
+    compress(module, 0.3, PRUNED)
+    monkeypatch.setattr(  # of a layer's kernels, in the order of ``KERNELS``
+        "toolchain.export.layers.time_interleaved", lambda sessions, *_: [2.0, 1.0, 3.0, 0.5][: len(sessions)]
+    )
+    monkeypatch.setattr(  # of whole models: in float, with the fastest kernels, and others
+        choice_module, "time_interleaved", lambda sessions, *_: [1.0, 0.5, *[0.7] * len(sessions)][: len(sessions)]
+    )
+    chosen = choose_kernels(module, SAMPLE, Wish())
+    assert {name: item.kernel for name, item in chosen.items()} == {"conv": "int8", "fc": "dynamic"}
+    assert chosen["conv"].reason == "int8 2.0x faster than float (2.00 -> 1.00 ms)"
 
 
 def test_an_asked_for_kernel_is_taken_where_it_is_possible(build, compress):
@@ -64,7 +79,7 @@ def test_a_layer_is_timed_by_every_kernel_that_its_format_permits(build, compres
     compress(module, 0.3, PRUNED)
     layers = find_layers(module)
     values = sample_values(module, layers, SAMPLE)
-    assert [set(time_layer(module, layer, values, threads=1)) for layer in layers] == [
+    assert [set(time_layer(module, layer, values, threads=1, seconds=0.02)) for layer in layers] == [
         {"float", "int8"},
         {"float", "int8", "nbits", "dynamic"},
     ]

@@ -41,7 +41,7 @@ def batch(shape):
 
 
 def prune(module, structure, kept, levels=None):
-    """Put weight ``w`` into the structure, with a seed that makes similar outputs lie apart."""
+    """Put weight ``w`` into the structure, and on a grid of ``levels`` where there are some."""
     layout = find_layouts(module.graph, find_weights(module.graph))["w"]
     weight = module.tensor("w")
     budget = Budget(("w",), round(kept * weight.numel()), parse_structure(structure))

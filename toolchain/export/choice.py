@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 
 from toolchain.errors import ExportError
-from toolchain.export.layers import Layer, find_layers, sample_values, time_layer, with_activations
+from toolchain.export.layers import LAYER_SECONDS, Layer, find_layers, sample_values, time_layer, with_activations
 from toolchain.export.runs import STATIC
 from toolchain.export.sessions import open_session, time_interleaved
 from toolchain.export.targets import TARGETS, Activations, Objective, TargetName
@@ -199,7 +199,7 @@ class _Bench:
 
     def choose(self) -> dict[str, KernelChoice]:
         """Return the kernel of every layer, by its weight."""
-        seconds = min(0.3, _ALONE_SECONDS / len(self.layers))
+        seconds = min(LAYER_SECONDS, _ALONE_SECONDS / len(self.layers))
         provider, threads = TARGETS[self.wish.target].provider, self.wish.threads
         alone = {
             layer.weight: time_layer(self.module, layer, self.values, threads, seconds, provider)

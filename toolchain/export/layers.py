@@ -21,7 +21,7 @@ from toolchain.graph import Node
 from toolchain.graph.build import build_graph
 from toolchain.module import OnnxModule
 
-_SECONDS = 0.3
+LAYER_SECONDS = 0.3  # for timing one layer alone by all its kernels
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def time_layer(
     layer: Layer,
     values: Mapping[str, np.ndarray],
     threads: int,
-    seconds: float = _SECONDS,
+    seconds: float,
     provider: str = CPU,
 ) -> dict[str, float]:
     """Return the milliseconds that a layer's nodes take alone by each kernel, quantizing its activations included.
@@ -149,7 +149,7 @@ def time_dense(
         if all(node in outside and position > 0 for node, position in pairs)
     ]
     values = sample_values(module, layers, sample)
-    return {layer.weight: time_layer(module, layer, values, threads)["float"] for layer in layers}
+    return {layer.weight: time_layer(module, layer, values, threads, LAYER_SECONDS)["float"] for layer in layers}
 
 
 def _single_node(module: OnnxModule, node: Node, weight: str, value: np.ndarray) -> OnnxModule:
