@@ -12,6 +12,7 @@ from torch import Tensor
 from toolchain.export.normalized import Affine, affine_of, normalization_of
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node, load_graph
+from toolchain.graph.names import take_name
 from toolchain.module import OnnxModule
 
 
@@ -86,10 +87,7 @@ def _bias(graph: Graph, conv: Node) -> str:
     """Return the name of the bias of a convolution, or that of the one to come where it has none yet."""
     if len(conv.inputs) > 2 and conv.inputs[2]:
         return conv.inputs[2]
-    name = f"{conv.inputs[1]}/bias"
-    while name in graph.initializers:
-        name += "_"
-    return name
+    return take_name(f"{conv.inputs[1]}/bias", set(graph.initializers))
 
 
 def _without(graph: Graph, folds: Sequence[_Fold]) -> Graph:

@@ -18,6 +18,7 @@ from torch import Tensor
 from passes.normalization import channel_moments
 from toolchain.graph import Graph, Node, load_graph
 from toolchain.graph.flatten import flatten
+from toolchain.graph.names import take_name
 from toolchain.module import OnnxModule
 
 # Fewer layers train well as they are.
@@ -78,10 +79,10 @@ def unfold(
         nodes.append(node)
         if node.op_type == "Conv" and node.output[0] in moments:
             value = node.output[0]
-            node.output[0] = _unused(f"{value}/raw", taken)
+            node.output[0] = take_name(f"{value}/raw", taken)
             constants = _constants(value, moments[value], taken)
             inputs = [node.output[0], *(tensor.name for tensor in constants)]
-            lent.append(_unused(f"{value}/normalization", taken))
+            lent.append(take_name(f"{value}/normalization", taken))
             nodes.append(helper.make_node("BatchNormalization", inputs, [value], name=lent[-1], epsilon=EPSILON))
             proto.graph.initializer.extend(constants)
     del proto.graph.node[:]
@@ -94,13 +95,6 @@ def _constants(value: str, moments: tuple[Tensor, Tensor], taken: set[str]) -> l
     mean, variance = (moment.cpu().numpy() for moment in moments)
     arrays = {"scale": np.sqrt(variance + EPSILON), "shift": mean, "mean": mean, "variance": variance}
     return [
-        numpy_helper.from_array(array.astype(np.float32), _unused(f"{value}/{name}", taken))
+        numpy_helper.from_array(array.astype(np.float32), take_name(f"{value}/{name}", taken))
         for name, array in arrays.items()
     ]
-
-
-def _unused(name: str, taken: set[str]) -> str:
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

@@ -1,6 +1,5 @@
 """Brings weights that lie in functions and subgraphs to the outermost graph, where exporters can replace them."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import onnx
@@ -9,6 +8,7 @@ from onnx import helper, numpy_helper
 from toolchain.graph.functions import is_constant
 from toolchain.graph.io import load_graph
 from toolchain.graph.model import IR_FREE_INITIALIZERS, Body, Graph, Node
+from toolchain.graph.names import take_name
 
 
 def flatten(graph: Graph) -> Graph:
@@ -70,12 +70,5 @@ def _write_body(graph: onnx.GraphProto, body: Body) -> None:
     for value, name in zip(graph.output, body.outputs, strict=True):
         value.name = name
         if name not in made:  # a subgraph must make what it gives back
-            value.name = _unused(f"{name}/out", made)
-            made.add(value.name)
+            value.name = take_name(f"{name}/out", made)
             graph.node.append(helper.make_node("Identity", [name], [value.name]))
-
-
-def _unused(name: str, taken: Iterable[str]) -> str:
-    while name in taken:
-        name += "_"
-    return name

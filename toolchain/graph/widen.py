@@ -5,14 +5,13 @@ weights are float32 or integers anyway, so the rest of the graph is float32 too.
 what float16 holds is stored as such when the model is written.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.graph.build import build_graph
 from toolchain.graph.model import Graph
+from toolchain.graph.names import take_name
 
 _HALF, _FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 
@@ -62,29 +61,16 @@ def _cast_ports(graph: onnx.GraphProto, fed: set[str]) -> None:
         if value.name not in fed:  # a constant that is listed as an input
             value.type.tensor_type.elem_type = _FLOAT
             continue
-        inner = _free(value.name, taken)
+        inner = take_name(f"{value.name}_float", taken)
         before.append(helper.make_node("Cast", [value.name], [inner], to=_FLOAT))
         _rename(nodes, value.name, inner)
     for value in graph.output:
         if value.type.tensor_type.elem_type == _HALF:
-            inner = _free(value.name, taken)
+            inner = take_name(f"{value.name}_float", taken)
             _rename(nodes, value.name, inner)
             after.append(helper.make_node("Cast", [inner], [value.name], to=_HALF))
     graph.ClearField("node")
     graph.node.extend([*before, *nodes, *after])
-
-
-def _free(name: str, taken: set[str]) -> str:
-    found = next(candidate for candidate in _candidates(name) if candidate not in taken)
-    taken.add(found)
-    return found
-
-
-def _candidates(name: str) -> Iterator[str]:
-    number = 0
-    while True:
-        yield f"{name}_float{number or ''}"
-        number += 1
 
 
 def _rename(nodes: list[onnx.NodeProto], old: str, new: str) -> None:
