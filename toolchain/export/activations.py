@@ -156,7 +156,7 @@ def _read_instead(node: onnx.NodeProto, old: str, new: str) -> None:
     """Let a node and its subgraphs read the value ``new`` in the place of ``old``."""
     _rename(node.input, old, new)
     for graph in (graph for attribute in node.attribute for graph in (attribute.g, *attribute.graphs)):
-        made = {item.name for item in (*graph.input, *graph.initializer)}
+        made = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
         if old in made.union(*(inner.output for inner in graph.node)):
             continue  # a value of its own under that name
         for inner in graph.node:
