@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 
 from toolchain.export.builder import Attributes, Builder, make_node
-from toolchain.export.encodings import POOL_OPSET, Content, encode_smallest
+from toolchain.export.encodings import Content, encode_extra
 from toolchain.graph import Graph, Node
 from toolchain.module import OnnxModule
 
@@ -149,5 +149,4 @@ def key_of(outputs: Iterable[str]) -> str:
 
 def add_scale(builder: Builder, scale: np.ndarray) -> str:
     """Add a float32 scale by the fewest bytes, the same one for every caller that asks for it."""
-    opset = POOL_OPSET if builder.pools else 0
-    return builder.once(scale, lambda name: encode_smallest(builder, Content(scale), name, opset))
+    return builder.once(scale, lambda name: encode_extra(builder, Content(scale), name))

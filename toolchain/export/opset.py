@@ -4,13 +4,11 @@ import onnx
 from onnx import helper
 
 from toolchain.errors import ExportError, ToolchainError
+from toolchain.export.encodings import PACKED_OPSET
 from toolchain.graph import Graph
 from toolchain.graph.build import build_graph
 from toolchain.graph.trial import TOLERANCE, largest_difference
 from toolchain.prunable import example_of
-
-# Packed tensors are decoded by operators of this opset.
-PACKED_OPSET = 11
 
 
 def raise_opset(graph: Graph, needed: int) -> Graph:

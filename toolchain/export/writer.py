@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from toolchain.export.activations import add_activations
 from toolchain.export.builder import Builder, free_prefix
 from toolchain.export.draft import Draft, StoredTensor, key_of
-from toolchain.export.encodings import POOL_OPSET, Content, encode_pending, encode_smallest
+from toolchain.export.encodings import PACKED_OPSET, Content, encode_extra, encode_pending
 from toolchain.export.kernels import KERNELS, check_kernels
 from toolchain.export.opset import raise_opset
 from toolchain.export.weights import is_changed, weight_array
@@ -58,7 +58,7 @@ def write_model(
         return WrittenModel(proto, {})
     chosen = {key_of(node.outputs): kernels.get(node.name, "float") for node in original.walk()}
     graph = raise_opset(original, max(KERNELS[name].opset for name in chosen.values())) if module.formats else original
-    pools = packs and graph.opset >= POOL_OPSET
+    pools = packs and graph.opset >= PACKED_OPSET
     draft = Draft(module, graph, Builder(free_prefix(_names(graph)), pools, packs, without), chosen)
     for node in graph.walk():
         KERNELS[chosen.get(key_of(node.outputs), "float")].lower(draft, node)
@@ -75,7 +75,7 @@ def _store_plain(draft: Draft, name: str) -> None:
     array = weight_array(draft.module, name)
     if array.dtype == np.float32:
         child = draft.builder.fork()
-        encoding = encode_smallest(child, Content(array), name, POOL_OPSET if child.pools else 0)
+        encoding = encode_extra(child, Content(array), name)
         if child.nodes or child.pending:
             draft.adopt(name, encoding, "float", child)
             return

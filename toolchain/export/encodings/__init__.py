@@ -11,10 +11,20 @@ from toolchain.export.builder import Builder
 from toolchain.export.encodings import codes, dense, half, lanes, pool, positions, sparse, trimmed, units
 from toolchain.export.encodings.content import Content
 
-__all__ = ["ENCODINGS", "POOL_OPSET", "Content", "Encoding", "encode_pending", "encode_smallest", "lanes", "units"]
+__all__ = [
+    "ENCODINGS",
+    "PACKED_OPSET",
+    "Content",
+    "Encoding",
+    "encode_extra",
+    "encode_pending",
+    "encode_smallest",
+    "lanes",
+    "units",
+]
 
-# The first ai.onnx version that can decode tensors together.
-POOL_OPSET = 11
+# The first ai.onnx version that has all operators of the decoders of packed tensors, CumSum among them.
+PACKED_OPSET = 11
 
 
 @dataclass(frozen=True)
@@ -35,19 +45,19 @@ class Encoding:
 
 
 def _encode_trimmed(builder: Builder, content: Content, output: str) -> bool:
-    return trimmed.encode(builder, content, output, partial(encode_smallest, opset=trimmed.OPSET))
+    return trimmed.encode(builder, content, output, partial(encode_smallest, opset=PACKED_OPSET))
 
 
 def _encode_units(builder: Builder, content: Content, output: str) -> bool:
-    return units.encode(builder, content, output, partial(encode_smallest, opset=units.OPSET))
+    return units.encode(builder, content, output, partial(encode_smallest, opset=PACKED_OPSET))
 
 
 # Smallest first in the usual case; of equal sizes the earlier wins.
 ENCODINGS = (
-    Encoding("packed", positions.encode, opset=11),
-    Encoding("packed", _encode_trimmed, opset=trimmed.OPSET),
-    Encoding("packed", _encode_units, opset=units.OPSET),
-    Encoding("packed", codes.encode, opset=11, least_bits=1),
+    Encoding("packed", positions.encode, PACKED_OPSET),
+    Encoding("packed", _encode_trimmed, PACKED_OPSET),
+    Encoding("packed", _encode_units, PACKED_OPSET),
+    Encoding("packed", codes.encode, PACKED_OPSET, least_bits=1),
     Encoding("sparse_initializer", sparse.encode, opset=7),
     Encoding("dense", half.encode, opset=0, least_bits=16),
     Encoding("dense", dense.encode, opset=0, least_bits=8),
@@ -65,12 +75,23 @@ def encode_smallest(builder: Builder, content: Content, output: str, opset: int)
     if content.array.dtype.name not in ("float32", "int8", "uint8"):
         raise ExportError(f"{output}: a {content.array.dtype} tensor cannot be encoded, only float32, int8 and uint8")
     child, name = _encode_alone(builder, content, output, opset)
-    pooled = pool.prepare(content) if builder.pools and opset >= POOL_OPSET else None
+    pooled = pool.prepare(content) if builder.pools and opset >= PACKED_OPSET else None
     if pooled is not None and pooled.bytes < child.bytes:
         builder.pending[output] = pooled
         return "packed"
     builder.absorb(child)
     return name
+
+
+def encode_extra(builder: Builder, content: Content, output: str) -> str:
+    """Add what belongs to no format, such as a scale or a bias: packed where the builder has a pool, else as it is.
+
+    A builder has a pool only where the file's opset can decode packed tensors.
+
+    Raises:
+        ExportError: the element type is none of float32, int8 and uint8.
+    """
+    return encode_smallest(builder, content, output, PACKED_OPSET if builder.pools else 0)
 
 
 def _encode_alone(builder: Builder, content: Content, output: str, opset: int) -> tuple[Builder, str]:

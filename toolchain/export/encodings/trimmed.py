@@ -12,8 +12,6 @@ from toolchain.export.builder import Builder
 from toolchain.export.encodings import bits
 from toolchain.export.encodings.content import Content, Inner
 
-OPSET = 11  # the first with CumSum
-
 # Fewer missing values than this part of all are not worth the nodes, nor the time to gather them at every load.
 _LEAST_MISSING = 1 / 32
 

@@ -10,8 +10,6 @@ from toolchain.export.encodings import blocks, patterns
 from toolchain.export.encodings.content import Content, Inner
 from toolchain.export.encodings.cuts import Cut, find_cut
 
-OPSET = 11  # the first with CumSum
-
 
 class _Kind(NamedTuple):
     """What units have in common, how many bits they take so, and how they are stored."""
