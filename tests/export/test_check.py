@@ -5,7 +5,7 @@ import pytest
 
 from calibration.data import Dataset, Preprocessing
 from toolchain.errors import ExportError
-from toolchain.export import check_export, write_model
+from toolchain.export import check_export, check_folded, write_model
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -40,3 +40,16 @@ def test_a_file_that_computes_something_else_is_refused(build, tmp_path):
     file.write_bytes(write_model(other, {}).proto.SerializeToString())
     with pytest.raises(ExportError, match="'scores'"):
         check_export(file, module, Dataset({"x": np.ones((4, 8), np.float32)}, None, Preprocessing(), "unlabelled", ""))
+
+
+def test_nodes_of_the_model_that_the_runtime_does_not_fold_are_no_objection(build, tmp_path):
+    text = TEXT.replace("%s", "N").replace("float[N, 8, 2] map)", "float[N, 8, 2] map, int64[A, 1] places)")
+    module = build(
+        text.replace("shape = ", "found = NonZero (s) places = Transpose (found) shape = "), SHAPES | {"s": (3,)}
+    )
+    file = tmp_path / "m.onnx"
+    file.write_bytes(write_model(module, {}).proto.SerializeToString())
+    with pytest.raises(ExportError, match="NonZero"):
+        check_folded(file)
+    data = Dataset({"x": np.ones((4, 8), np.float32)}, None, Preprocessing(), "unlabelled", "ones")
+    assert check_export(file, module, data).max_abs_error < 1e-3
