@@ -1,8 +1,10 @@
+import onnx.parser
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toolchain.export.sessions import open_session
 from toolchain.formats import Grid, TensorFormat
 
 CASES = [  # levels, whether the zero point is shifted, axis, block size
@@ -52,6 +54,23 @@ def test_a_format_comes_back_from_its_state(case):
     back = TensorFormat.from_state(TensorFormat(None, grid).state()).grid
     values = torch.randn(4, 7)
     assert torch.equal(back.dequantize(back.quantize(values)), grid.dequantize(grid.quantize(values)))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [torch.randn(40, 7) * 3, torch.rand(9) + 2, -torch.rand(9) - 2, torch.zeros(4), torch.zeros(0, 3)],
+    ids=["both signs", "positive", "negative", "zeros", "none"],
+)
+def test_values_on_their_own_range_are_those_that_the_runtime_makes(values):
+    dims = ", ".join("NMK"[: values.ndim])
+    text = f"""<ir_version: 8, opset_import: ["" : 13]> g (float[{dims}] x) => (float[{dims}] y) {{
+        q, s, z = DynamicQuantizeLinear(x)  y = DequantizeLinear(q, s, z) }}"""
+    ranged = TensorFormat.from_state(TensorFormat(ranged=True).state())
+    found = ranged.project(values)
+    if values.numel():
+        (expected,) = open_session(onnx.parser.parse_model(text), threads=1).run(None, {"x": values.numpy()})
+        torch.testing.assert_close(found, torch.from_numpy(expected), rtol=0, atol=1e-6)
+    assert found.shape == values.shape
 
 
 def test_a_grid_with_shifted_zeros_holds_zero_exactly():

@@ -101,13 +101,18 @@ class TensorFormat:
     Attributes:
         mask: bool, the tensor's shape, True where a weight is kept; None keeps all.
         grid: the allowed values of what is kept; None allows every float.
+        ranged: whether the values, of an activation, lie on a grid of 256 levels over their own range, another in every
+            run; then there is no other grid.
     """
 
     mask: Tensor | None = None
     grid: Grid | None = None
+    ranged: bool = False
 
     def project(self, values: Tensor) -> Tensor:
         """Return ``argmin |z - values|`` over the z of this format; idempotent, zeros stay zero."""
+        if self.ranged:
+            return _on_own_range(values)
         if self.grid is not None:
             values = self.grid.dequantize(self.grid.quantize(values))
         if self.mask is not None:
@@ -120,7 +125,7 @@ class TensorFormat:
         if self.grid is not None:
             grid = {"levels": list(self.grid.levels), "scale": self.grid.scale, "axis": self.grid.axis}
             grid |= {"zero_point": self.grid.zero_point, "block_size": self.grid.block_size}
-        return {"mask": self.mask, "grid": grid}
+        return {"mask": self.mask, "grid": grid, "ranged": self.ranged}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "TensorFormat":
@@ -128,9 +133,19 @@ class TensorFormat:
         grid = state["grid"]
         if grid is not None:
             grid = Grid(**{**grid, "levels": tuple(grid["levels"])})
-        return cls(state["mask"], grid)
+        return cls(state["mask"], grid, state["ranged"])
 
     def to(self, device: torch.device) -> "TensorFormat":
         """Return the same format with its tensors on ``device``."""
         grid = None if self.grid is None else self.grid.to(device)
-        return TensorFormat(None if self.mask is None else self.mask.to(device), grid)
+        return replace(self, mask=None if self.mask is None else self.mask.to(device), grid=grid)
+
+
+def _on_own_range(values: Tensor) -> Tensor:
+    """Return values rounded to 256 levels over their range and zero, as the operator DynamicQuantizeLinear does."""
+    if not values.numel():
+        return values
+    low, high = values.amin().clamp_max(0.0), values.amax().clamp_min(0.0)
+    scale = torch.where(high > low, (high - low) / 255, 1.0)
+    zero = (-low / scale).round().clamp(0, 255)
+    return (((values / scale).round() + zero).clamp(0, 255) - zero) * scale

@@ -66,7 +66,9 @@ def lower(
     nodes = could_be_int8(module, wish)
     values = tuple(rounded_values(module.graph, dict.fromkeys(nodes, "int8")))
     if not values:
-        return Lowering(choose_kernels(module, sample, wish))
+        choices = choose_kernels(module, sample, wish)
+        module.formats.update(activation_formats(module.graph, _names(choices), {}))
+        return Lowering(choices)
     size = module.graph.batch_size or MEASURED_BATCH
     samples = max(size, min(calibration.samples, len(data)) // size * size)
     sampling = Sampling(size, samples, OBSERVE_SECONDS, lambda done: tell(OBSERVED * done))
@@ -83,13 +85,17 @@ def lower(
     tell(COMPARED)
     choices = choose_kernels(module, sample, wish, loss.reasons())
     tell(CHOSEN)
-    kernels = {node: choice.kernel for node, choice in choices.items()}
+    kernels = _names(choices)
     module.formats.update(activation_formats(module.graph, kernels, grids))
     inside = [node for node, kernel in kernels.items() if kernel in STATIC]
     notes = [_describe(losses, observer)] if len(losses) > 1 and inside else []
     if inside:
         notes += _correct(Correction(module, others), meter, inside, grids)
     return Lowering(choices, tuple(notes))
+
+
+def _names(choices: Mapping[str, KernelChoice]) -> dict[str, str]:
+    return {node: choice.kernel for node, choice in choices.items()}
 
 
 def _batches(

@@ -55,6 +55,28 @@ def test_inputs_of_any_range_are_rounded_as_finely(build, compress, factor):
     assert np.abs(session.run(None, {"x": x})[0] - expected).max() < 0.02 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_the_module_rounds_as_the_runtime_does(build, compress, calibrate, case):
+    module = build(*CASES[case])
+    compress(module, 1.0, EIGHT)
+    batch = feed(case)
+    float_outputs = module(batch)["y"].detach().numpy()
+    calibrate(module, {"n": "dynamic"}, batch)
+    written = write_model(module, {"n": "dynamic"}).proto
+    (got,) = open_session(written, threads=1).run(None, batch)
+    expected = module(batch)["y"].detach().numpy()
+    assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max() < np.abs(got - float_outputs).max()
+    verify(written.SerializeToString(), module, [batch])
+
+
+def test_what_others_read_as_it_is_has_no_format_of_its_own(build, compress, calibrate):
+    text = HEAD + "(float[N, 96] x) => (float[N, 96] z, float[N, 24] y) { [n] y = MatMul (x, w)  z = Relu(x) }"
+    module = build(text, {"w": (96, 24)})
+    compress(module, 1.0, EIGHT)
+    calibrate(module, {"n": "dynamic"}, feed("gemm"))
+    assert "x" not in module.formats
+
+
 def test_a_weight_whose_zero_points_differ_is_stored_by_its_levels(build):
     module = build(*CASES["turned"])
     weight = module.tensor("w")

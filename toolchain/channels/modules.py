@@ -12,7 +12,7 @@ from toolchain.channels.groups import Channels, find_channels
 from toolchain.channels.shrink import kept_positions, remove_channels
 from toolchain.channels.space import Axis
 from toolchain.channels.trace import trace
-from toolchain.formats import Grid, TensorFormat
+from toolchain.formats import Grid
 from toolchain.graph import Graph
 from toolchain.module import OnnxModule
 
@@ -58,9 +58,10 @@ def shrink_module(
             tensor.copy_(_cut(before[name], name, kept))
     for name, tensor_format in module.formats.items():
         mask, grid = tensor_format.mask, tensor_format.grid
-        small.formats[name] = TensorFormat(
-            None if mask is None else _cut(mask, name, kept).contiguous(),
-            None if grid is None else _cut_grid(grid, name, kept),
+        small.formats[name] = replace(
+            tensor_format,
+            mask=None if mask is None else _cut(mask, name, kept).contiguous(),
+            grid=None if grid is None else _cut_grid(grid, name, kept),
         )
     return small
 

@@ -29,7 +29,23 @@ def activation_values(graph: Graph, kernels: Mapping[str, str]) -> tuple[str, ..
 
 def activation_formats(graph: Graph, kernels: Mapping[str, str], grids: Mapping[str, Grid]) -> dict[str, TensorFormat]:
     """Return the format of every value that is rounded for ``kernels``, of the grids of ``activation_values``."""
-    return {name: TensorFormat(grid=grids[source]) for name, source in rounded_values(graph, kernels).items()}
+    found = {name: TensorFormat(grid=grids[source]) for name, source in rounded_values(graph, kernels).items()}
+    return found | {name: TensorFormat(ranged=True) for name in _ranged_values(graph, kernels) if name not in found}
+
+
+def _ranged_values(graph: Graph, kernels: Mapping[str, str]) -> list[str]:
+    """Return the values that nobody reads but dynamic kernels, which round them by their range.
+
+    Of a value that others read as it is there is no one format: what dynamic kernels make of it is left to them.
+    """
+    consumers, outputs = graph.consumers(), {value.name for value in graph.outputs}
+    read = dict.fromkeys(node.inputs[0] for node in graph.nodes if kernels.get(node.name) == "dynamic")
+    return [
+        name
+        for name in read
+        if name not in outputs
+        and all(kernels.get(node.name) == "dynamic" and place == 0 for node, place in consumers[name])
+    ]
 
 
 def activation_grid(draft: Draft, value: str, node: Node) -> Grid:
@@ -67,7 +83,7 @@ def add_activations(draft: Draft) -> None:
     made: dict[str, str] = {}  # levels by the value that they stand for
     on_levels = [node for node in graph.nodes if draft.kernels.get(key_of(node.outputs)) == "gathered_int8"]
     for value, value_format in module.formats.items():
-        if value in graph.initializers or value in draft.inner:
+        if value in graph.initializers or value in draft.inner or value_format.ranged:
             continue
         if value_format.grid is None or value_format.mask is not None:
             raise ExportError(f"value {value!r} has a format without a grid or with a mask; it is not a weight")
