@@ -3,7 +3,7 @@ import pytest
 from channel_cases import model_of
 
 from toolchain.errors import RecipeError
-from toolchain.prunable import example_of, find_prunable
+from toolchain.prunable import find_prunable
 from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 
@@ -72,10 +72,6 @@ def test_an_excluded_tensor_keeps_its_shape(tmp_path):
     (tmp_path / "r.toml").write_text('structure = "channel"\nexclude = ["u"]\nprune = "1.5x"\n')
     with pytest.raises(RecipeError, match=r"w \('u' shares its channels"):
         plan_of(graph(), recipe=tmp_path / "r.toml")
-
-
-def test_examples_fit_the_signature():
-    assert example_of(graph())["x"].shape == (2, 4, 6, 6)
 
 
 def test_a_model_whose_channels_cannot_be_found_is_an_error():

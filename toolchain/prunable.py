@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from calibration.signals import draw
-from calibration.signature import read_signature
+from calibration.example import example_of
 from passes.constraints import Cut
 from toolchain.channels import ChannelGroup, Channels, find_channels, trace
 from toolchain.channels.dead import heard_channels
@@ -51,20 +50,6 @@ def find_prunable(graph: Graph, names: AbstractSet[str]) -> Prunable:
             f"the channels of the model cannot be found: {error}", hint="name another structure"
         ) from error
     return prunable_of(channels, names)
-
-
-def example_of(graph: Graph) -> dict[str, np.ndarray]:
-    """Return some inputs that fit the model's signature.
-
-    Raises:
-        DataError: the signature does not say enough.
-    """
-    generator = torch.Generator().manual_seed(0)
-    found = {}
-    for signal in read_signature(graph):
-        values = draw(signal, graph.batch_size or 2, generator).numpy().astype(signal.dtype)
-        found[signal.name] = values[0] if graph.takes_sets else values
-    return found
 
 
 def prunable_of(channels: Channels, names: AbstractSet[str]) -> Prunable:

@@ -3,12 +3,12 @@
 import onnx
 from onnx import helper
 
+from calibration.example import example_of
 from toolchain.errors import ExportError, ToolchainError
 from toolchain.export.encodings import PACKED_OPSET
 from toolchain.graph import Graph
 from toolchain.graph.build import build_graph
 from toolchain.graph.trial import TOLERANCE, largest_difference
-from toolchain.prunable import example_of
 
 
 def raise_opset(graph: Graph, needed: int) -> Graph:
