@@ -1,5 +1,7 @@
 """Raises a model's opset where the file needs operators that its own does not have."""
 
+from functools import lru_cache
+
 import onnx
 from onnx import helper
 
@@ -22,25 +24,33 @@ def raise_opset(graph: Graph, needed: int) -> Graph:
     """
     if graph.opset >= max(needed, PACKED_OPSET):
         return graph
-    target = max(needed, PACKED_OPSET)
+    found = _converted(graph, max(needed, PACKED_OPSET))
+    if isinstance(found, Graph):
+        return found
+    if needed > graph.opset:
+        raise ExportError(
+            f"the chosen kernels need opset {needed}, the model has {graph.opset} and cannot be raised: {found}",
+            hint="keep all nodes in float",
+        )
+    return graph
+
+
+@lru_cache(maxsize=2)  # the candidates for the kernels are all made from one graph, in one of two opsets
+def _converted(graph: Graph, opset: int) -> Graph | str:
+    """Return the graph at another opset, or why it cannot be had there."""
     try:
-        proto = onnx.version_converter.convert_version(graph.proto, target)
+        proto = onnx.version_converter.convert_version(graph.proto, opset)
         onnx.checker.check_model(proto)
         converted = build_graph(proto, graph.path)
         problem = _difference(graph, converted)
     except (ToolchainError, RuntimeError, ValueError, IndexError, onnx.checker.ValidationError) as error:
-        problem = str(error).strip()
-    if not problem:
-        proto.ir_version = max(
-            graph.proto.ir_version, helper.find_min_ir_version_for(proto.opset_import, ignore_unknown=True)
-        )
-        return converted
-    if needed > graph.opset:
-        raise ExportError(
-            f"the chosen kernels need opset {needed}, the model has {graph.opset} and cannot be raised: {problem}",
-            hint="keep all nodes in float",
-        )
-    return graph
+        return str(error).strip()
+    if problem:
+        return problem
+    proto.ir_version = max(
+        graph.proto.ir_version, helper.find_min_ir_version_for(proto.opset_import, ignore_unknown=True)
+    )
+    return converted
 
 
 def _difference(before: Graph, after: Graph) -> str:
