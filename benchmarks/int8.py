@@ -231,14 +231,18 @@ def _maker() -> Callable[..., dict[str, np.ndarray]]:
 
 
 def _error(sessions: Sequence[ort.InferenceSession], feeds: list[dict[str, np.ndarray]]) -> float:
-    """Return the error of the float output that changes most, as a part of its own root mean square."""
+    """Return the error of the output that changes most, as a part of its own root mean square.
+
+    Of the float outputs; of a model that has none, such as one that counts pixels, of the integers.
+    """
     sums: dict[int, list[float]] = {}
+    kinds = "f" if any("float" in output.type for output in sessions[0].get_outputs()) else "iu"
     for feed in feeds:
         expected, got = (session.run(None, feed) for session in sessions)
         for index, array in enumerate(expected):
-            if array.dtype.kind == "f" and array.shape == got[index].shape:
+            if array.dtype.kind in kinds and array.shape == got[index].shape:
                 total = sums.setdefault(index, [0.0, 0.0])
-                total[0] += float(np.square(got[index].astype(np.float64) - array).sum())
+                total[0] += float(np.square(got[index].astype(np.float64) - array.astype(np.float64)).sum())
                 total[1] += float(np.square(array.astype(np.float64)).sum())
     return max(math.sqrt(error / size) for error, size in sums.values() if size)
 

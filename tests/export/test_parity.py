@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from calibration.observers import make_grid
@@ -49,6 +50,23 @@ def test_the_first_diverging_value_is_named(build, name, value, node):
     data = spoiled(write_model(module, {}).proto, name)
     with pytest.raises(ExportError, match=f"first value that diverges is '{value}', made by MatMul node '{node}'"):
         verify(data, module, [batch(1)])
+
+
+@pytest.mark.parametrize(("end", "passes"), [("y = Identity(p)", True), ("y = Mul(p, p)", False)])
+def test_probabilities_near_zero_are_held_against_the_range_of_probabilities(build, end, passes):
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N, 8] x) => (float[N, 8] y) {{ h = MatMul (x, w)  l = Add(h, b)  p = Sigmoid(l)  {end} }}"""
+    module = build(text, {"w": (8, 8), "b": (8,)})
+    with torch.no_grad():
+        module.tensor("w").zero_()
+        module.tensor("b").fill_(-9.0)
+        proto = write_model(module, {}).proto
+        module.tensor("b").add_(0.01)  # a probability of 1e-4 that is off by 1 %
+    if passes:
+        verify(proto.SerializeToString(), module, [batch(1)])
+    else:
+        with pytest.raises(ExportError, match="is off by"):
+            verify(proto.SerializeToString(), module, [batch(1)])
 
 
 def test_nan_is_never_within_the_tolerance(build):
