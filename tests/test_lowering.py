@@ -7,6 +7,7 @@ import torch
 from onnx import numpy_helper
 
 from calibration.data import Dataset, Preprocessing
+from toolchain import lowering
 from toolchain.export import verify, write_model
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import find_weights, load_graph
@@ -64,6 +65,16 @@ def test_every_rounded_value_has_a_format_and_moved_ones_that_of_their_source(mo
     file = write_model(module, dict.fromkeys(choices, "int8")).proto.SerializeToString()
     parity = verify(file, module, [sample(data)])
     assert parity.max_abs_error <= parity.tolerance
+
+
+@pytest.mark.parametrize(("seconds", "rows"), [(1e-3, 8), (1.0, 3), (60.0, 1)])
+def test_fewer_samples_of_a_slow_model_are_run_at_a_time(module, data, monkeypatch, seconds, rows):
+    monkeypatch.setattr(lowering, "_seconds", lambda _, batch: seconds * len(batch))
+    seen = set()
+    run = module.run
+    monkeypatch.setattr(module, "run", lambda inputs, names: seen.add(len(inputs["x"])) or run(inputs, names))
+    lower(module, data, sample(data), CalibrationOptions(samples=24), ExportOptions())
+    assert max(seen) == rows
 
 
 def test_activations_that_are_to_stay_float_get_no_format(module, data):

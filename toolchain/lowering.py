@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from calibration.collect import Sampling, collect_candidates, collect_grids
-from calibration.data import Dataset
+from calibration.data import Batch, Dataset
 from toolchain.correction import Correction
 from toolchain.export import KernelChoice, Meter, Wish, activation_formats, choose_kernels, could_be_int8, find_loss
 from toolchain.export.runs import STATIC, rounded_values
@@ -69,7 +69,7 @@ def lower(
         choices = choose_kernels(module, sample, wish)
         module.formats.update(activation_formats(module.graph, _names(choices), {}))
         return Lowering(choices)
-    size = module.graph.batch_size or MEASURED_BATCH
+    size = module.graph.batch_size or _batch_size(module, data, len(nodes))
     samples = max(size, min(calibration.samples, len(data)) // size * size)
     sampling = Sampling(size, samples, OBSERVE_SECONDS, lambda done: tell(OBSERVED * done))
     if calibration.observer == "auto":
@@ -98,18 +98,31 @@ def _names(choices: Mapping[str, KernelChoice]) -> dict[str, str]:
     return {node: choice.kernel for node, choice in choices.items()}
 
 
+def _batch_size(module: OnnxModule, data: Dataset, nodes: int) -> int:
+    """Return how many samples to run at a time: so few of a slow model that the loss of every node is found in time."""
+    return max(1, min(MEASURED_BATCH, int(LOSS_SECONDS / (_runs(nodes) * _seconds(module, data.batch(np.arange(1)))))))
+
+
+def _seconds(module: OnnxModule, batch: Batch) -> float:
+    started = time.monotonic()
+    with torch.no_grad():
+        module(batch.feeds)
+    return max(time.monotonic() - started, 1e-6)
+
+
+def _runs(nodes: int) -> int:
+    """Return how many times a batch is run, about: for every node, and to compare observers and corrections."""
+    return nodes + 16
+
+
 def _batches(
     module: OnnxModule, data: Dataset, size: int, nodes: int
 ) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
     """Return batches to measure losses on, and others to correct by: as many as there is time for, at least one."""
     rows = np.random.default_rng(0).permutation(len(data))
     rows = np.resize(rows, max(size, len(rows) // size * size))
-    first = data.batch(rows[:size]).feeds
-    started = time.monotonic()
-    with torch.no_grad():
-        module(first)
-    took = time.monotonic() - started
-    most = max(1, min(MEASURED_SAMPLES // size, int(LOSS_SECONDS / ((nodes + 16) * max(took, 1e-6)))))
+    took = _seconds(module, data.batch(rows[:size]))
+    most = max(1, min(MEASURED_SAMPLES // size, int(LOSS_SECONDS / (_runs(nodes) * took))))
     parts = [dict(data.batch(rows[start : start + size]).feeds) for start in range(0, len(rows), size)[: 2 * most]]
     return parts[:most], parts[most:] or parts
 
