@@ -69,6 +69,17 @@ def test_probabilities_near_zero_are_held_against_the_range_of_probabilities(bui
             verify(proto.SerializeToString(), module, [batch(1)])
 
 
+def test_floats_may_carry_roundings_far_where_every_node_agrees_by_itself(build, monkeypatch):
+    monkeypatch.setitem(TOLERANCES, "float", -1.0)
+    module = build(TEXT, SHAPES)
+    proto = write_model(module, {}).proto
+    parity = verify(proto.SerializeToString(), module, [batch(1)])
+    assert parity.judged == "node by node"
+    assert parity.max_abs_error < parity.tolerance
+    with pytest.raises(ExportError, match="made by MatMul node 'second'"):
+        verify(spoiled(proto, "w2"), module, [batch(1)])
+
+
 def test_nan_is_never_within_the_tolerance(build):
     module = build(TEXT, SHAPES)
     proto = write_model(module, {}).proto

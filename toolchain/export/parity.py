@@ -24,7 +24,8 @@ TOLERANCES = {"float": 1e-3, "nbits": 0.05, "dynamic": 0.05, "int8": 0.1}
 # Deep networks carry such roundings further than that: then every node must agree by itself, on the runtime's own
 # values (an int8 node to five steps of its range), and the outputs to this part.
 NODE_TOLERANCES = {"float": 1e-3, "nbits": 0.05, "dynamic": 0.05, "int8": 0.02}
-CARRIED = 0.5
+# A style transfer of float kernels differs by 0.0012 as it is, before anything is compressed (720 x 720, InstanceNorm).
+CARRIED = {"float": 0.01, "nbits": 0.5, "dynamic": 0.5, "int8": 0.5}
 
 UNIT_RANGE = {"Erf", "HardSigmoid", "Sigmoid", "Softmax", "Softsign", "Tanh"}  # their values lie within -1 and 1
 MOVES = {"Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
@@ -94,13 +95,13 @@ def verify(model: Path | bytes, module: OnnxModule, batches: Iterable[Mapping[st
                 if error <= tolerance * magnitude:
                     continue
                 culprit = _first_diverging(proto, module, batch, NODE_TOLERANCES[kernel])
-                if culprit or kernel == "float" or not error <= CARRIED * magnitude:
+                if culprit or not error <= CARRIED[kernel] * magnitude:
                     raise ExportError(
                         f"output {name!r} of the exported model is off by {error:.3g} of {magnitude:.3g} in ONNX "
                         f"Runtime, {tolerance:g} of it is allowed; {culprit or NO_CULPRIT}",
                         hint="export with float kernels, or report this model",
                     )
-                tolerance, judged = CARRIED, "node by node"
+                tolerance, judged = CARRIED[kernel], "node by node"
     finally:
         module.train(was_training)
     outputs = tuple(OutputParity(name, errors[name], tolerance * largest[name]) for name in names)
