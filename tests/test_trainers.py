@@ -111,7 +111,7 @@ def test_the_learning_rate_is_as_asked_or_fits_the_model_and_the_data():
 
 @pytest.mark.parametrize("batch", ["N", "4"])
 def test_errors_are_in_units_of_what_the_outputs_vary_by_over_all_data(batch):
-    rows = np.repeat(np.arange(64, dtype=np.float32), 2).reshape(64, 2)  # in order, as classes may lie
+    rows = np.repeat(np.arange(16, dtype=np.float32), 2).reshape(16, 2)  # in order, as classes may lie
     trainer = trainer_for(LINEAR.replace("float[N,", f"float[{batch},"), rows=rows)
     expected = (rows @ np.array([[1, 2], [3, 4]], np.float32)).var()
     assert trainer.objective.spreads == {"y": pytest.approx(expected, rel=1e-5)}

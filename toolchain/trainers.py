@@ -22,7 +22,7 @@ LEARNING_RATE = 2e-3
 FIXED_NORM_LEARNING_RATE = 2e-4
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SMALLEST_NORM = 16  # samples at a time from which batch statistics mean something
-SPREAD_SAMPLES = 64  # that the scale of an output is taken from
+SPREAD_SAMPLES = 16  # that the scale of an output is taken from; by time would not be the same again
 MOMENT_SAMPLES = 1024  # that the statistics of a normalization that is lent are taken from
 
 
@@ -66,6 +66,8 @@ def _objective(teacher: OnnxModule, workload: Workload) -> Objective:
     """Return the objective that fits the model, in units of what it answers to a few of the training samples."""
     objective, data = objective_for(teacher.graph, workload.classes), workload.split.train
     names = [name for name in objective.outputs if name not in objective.normalised]
+    if not names:
+        return objective
     portion = teacher.graph.batch_size or 1
     # From everywhere in the data, which may lie in the order of their classes.
     rows = np.linspace(0, len(data) - 1, max(SPREAD_SAMPLES, portion)).round().astype(np.int64)
