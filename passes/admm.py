@@ -77,9 +77,8 @@ class Admm:
         """Update Z and U, and return the residuals.
 
         A scaled dual is the multiplier divided by rho: when rho grows, U shrinks by the same factor, and grows when rho
-        falls (Boyd et al. 2011, section 3.4.1). Meanwhile U holds
-        W + U, and the old Z the differences that the residuals are the size of: beside Z, U and what the choice needs
-        there is only the new Z of one tensor.
+        falls (Boyd et al. 2011, section 3.4.1). Meanwhile U holds W + U, and the old Z the differences that the
+        residuals are the size of: beside Z, U and what the choice needs there is only the new Z of one tensor.
 
         Args:
             weights: W by name.

@@ -134,7 +134,7 @@ class AdmmStage(Stage):
     @torch.no_grad()
     def _freeze(self, done: float) -> None:
         """Hard-prune to the set of the stage that ends at progress ``done``: what is zero stays zero."""
-        chosen = self._fit(self._shifted(), done, self._prices())
+        chosen = self._settled(done)
         for name, weight in self.weights.items():
             weight.copy_(chosen[name].project(weight))
             self._forget(weight, chosen[name].mask)
@@ -145,12 +145,16 @@ class AdmmStage(Stage):
     @torch.no_grad()
     def _snap(self, done: float) -> None:
         """Fix more weights to their levels, and start ADMM again for the others."""
-        before = self.snapped or Snapped.start(self.weights, self._fit(self._shifted(), done, self._prices()))
+        before = self.snapped or Snapped.start(self.weights, self._settled(done))
         self.snapped = before.snap(self.weights, self.schedule.snapped(done))
         self.frozen = self._frozen()
         for weight in self.weights.values():
             self._forget(weight, self.frozen[weight])
         self.admm = Admm.start(self.weights, lambda name, value: before.formats[name].project(value))
+
+    def _settled(self, done: float) -> dict[str, TensorFormat]:
+        """Return the formats that ADMM has settled on at progress ``done``."""
+        return self._fit(self._shifted(), done, self._prices())
 
     def _shifted(self) -> dict[str, Tensor]:
         """Return ``W + U``: its support is the one that ADMM has settled on."""
@@ -180,7 +184,7 @@ class AdmmStage(Stage):
         """Project the weights for the time of the context; they may be kept once the set is at its target."""
         saved = Snapshot.of(self.module)
         with torch.no_grad():
-            chosen = self._fit(self._shifted(), done, self._prices())  # the values are those that were trained
+            chosen = self._settled(done)  # the values are those that were trained
             for name, weight in self.weights.items():
                 weight.copy_(chosen[name].project(weight))
         self.module.formats.update(chosen)

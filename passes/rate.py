@@ -26,7 +26,7 @@ HARM = 0.03
 
 
 def find_learning_rate(trainer: Trainer, allowance: Allowance) -> float | None:
-    """Return the peak rate of Adam for this model and these data; None where there is no time to find it, or no loss.
+    """Return the peak rate of Adam for this model and these data; None where there is none or no time to find it.
 
     There is none where the model starts as the original and nothing else judges it, as without labels: its gradient is
     zero, and no rate would lead away from there.

@@ -82,8 +82,8 @@ class Regrowth:
                 continue
             curvature = {name: optimizer.state[latent[name]]["exp_avg_sq"] for name in masks}
             values = {name: latent[name] for name in masks}
-            dearest = TopK((Budget(tuple(masks), stays),), self.score, costs=self.costs)
-            staying = dearest.fit(values, _only(masks), curvature)
+            constraint = TopK((Budget(tuple(masks), stays),), self.score, costs=self.costs)
+            staying = constraint.fit(values, _only(masks), curvature)
             worth = {name: _worth(self.pressure[name], masks[name], staying[name].mask) for name in masks}
             grown = TopK((Budget(tuple(masks), kept),), costs=self.costs).fit(worth, {}, {})
             for name, found in grown.items():

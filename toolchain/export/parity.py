@@ -94,7 +94,7 @@ def verify(model: Path | bytes, module: OnnxModule, batches: Iterable[Mapping[st
                 errors[name], largest[name] = max(errors[name], error), max(largest[name], magnitude)
                 if error <= tolerance * magnitude:
                     continue
-                culprit = _first_diverging(proto, module, batch, NODE_TOLERANCES[kernel])
+                culprit = _first_diverging(proto, module, makers, batch, NODE_TOLERANCES[kernel])
                 if culprit or not error <= CARRIED[kernel] * magnitude:
                     raise ExportError(
                         f"output {name!r} of the exported model is off by {error:.3g} of {magnitude:.3g} in ONNX "
@@ -154,7 +154,11 @@ def _difference(got: np.ndarray, expected: np.ndarray, floor: float) -> tuple[fl
 
 
 def _first_diverging(
-    proto: onnx.ModelProto, module: OnnxModule, batch: Mapping[str, np.ndarray], tolerance: float
+    proto: onnx.ModelProto,
+    module: OnnxModule,
+    makers: Mapping[str, Node],
+    batch: Mapping[str, np.ndarray],
+    tolerance: float,
 ) -> str:
     """Say which node is the first whose result is beyond the tolerance on the runtime's own values; ``""`` if none."""
     made = {name for node in proto.graph.node for name in node.output if name}
@@ -164,7 +168,6 @@ def _first_diverging(
     present = {value.name for value in proto.graph.output}
     shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
     known = dict(zip(names, _run(open_session(shown, threads=0), names, batch), strict=True))
-    makers = {name: node for node in module.graph.nodes for name in node.outputs}
     for name, result in module.replay(batch, known):
         if name not in known or not isinstance(result, torch.Tensor):
             continue
