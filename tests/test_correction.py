@@ -59,7 +59,7 @@ def clipped(module):
     with torch.no_grad():
         values = module.run(batches()[0], names)
     grids = {name: make_grid(0.0, 0.9 * float(value.max())) for name, value in values.items()}
-    return activation_formats(module.graph, dict.fromkeys(NODES, "int8"), grids)
+    return activation_formats(module, dict.fromkeys(NODES, "int8"), grids)
 
 
 def means(module, formats):

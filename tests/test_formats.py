@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolchain.export.sessions import open_session
-from toolchain.formats import Grid, TensorFormat
+from toolchain.formats import Grid, OwnRange, TensorFormat
 
 CASES = [  # levels, whether the zero point is shifted, axis, block size
     (tuple(range(-7, 8)), False, None, 0),
@@ -65,7 +65,7 @@ def test_values_on_their_own_range_are_those_that_the_runtime_makes(values):
     dims = ", ".join("NMK"[: values.ndim])
     text = f"""<ir_version: 8, opset_import: ["" : 13]> g (float[{dims}] x) => (float[{dims}] y) {{
         q, s, z = DynamicQuantizeLinear(x)  y = DequantizeLinear(q, s, z) }}"""
-    ranged = TensorFormat.from_state(TensorFormat(ranged=True).state())
+    ranged = TensorFormat.from_state(TensorFormat(own_range=OwnRange()).state())
     found = ranged.project(values)
     if values.numel():
         (expected,) = open_session(onnx.parser.parse_model(text), threads=1).run(None, {"x": values.numpy()})

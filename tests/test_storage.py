@@ -41,7 +41,7 @@ def pruned(quantized):
 def kernels_of(module, kernel):
     kernels = {node.name: kernel for node in module.graph.nodes if node.op == "Gemm"}
     grids = {name: make_grid(-9.0, 9.0) for name in activation_values(module.graph, kernels)}
-    module.formats.update(activation_formats(module.graph, kernels, grids))
+    module.formats.update(activation_formats(module, kernels, grids))
     return kernels
 
 

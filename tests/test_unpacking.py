@@ -51,7 +51,7 @@ def sparse_module():
 def write(path, module, kernel="float"):
     kernels = {node.name: kernel for node in module.graph.nodes if node.op == "Gemm"}
     grids = {name: make_grid(-4.0, 4.0) for name in activation_values(module.graph, kernels)}
-    module.formats.update(activation_formats(module.graph, kernels, grids))
+    module.formats.update(activation_formats(module, kernels, grids))
     save_proto(write_model(module, kernels).proto, path)
     return path
 

@@ -1,12 +1,13 @@
 """Tensor formats: which values a tensor may take, as a mask, a grid, or both."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +95,37 @@ class Grid:
         )
 
 
+@dataclass(frozen=True)
+class OwnRange:
+    """8 bits over the range that values have themselves, another one in every run.
+
+    Attributes:
+        axis: the dimension that blocks run along; None where all values, and zero, share a range from the least to the
+            largest, as the operator DynamicQuantizeLinear has it.
+        block_size: how many values along ``axis`` share a range around zero, as MatMulNBits has it; the last block may
+            be shorter. 0 where there are no blocks.
+    """
+
+    axis: int | None = None
+    block_size: int = 0
+
+    def project(self, values: Tensor) -> Tensor:
+        """Return the values as the operator rounds them."""
+        if not values.numel():
+            return values
+        if self.axis is None:
+            low, high = values.amin().clamp_max(0.0), values.amax().clamp_min(0.0)
+            scale = torch.where(high > low, (high - low) / 255, 1.0)
+            zero = (-low / scale).round().clamp(0, 255)
+            return (((values / scale).round() + zero).clamp(0, 255) - zero) * scale
+        last = values.movedim(self.axis, -1)
+        padded = pad(last, (0, -last.shape[-1] % self.block_size))
+        blocks = padded.reshape(*last.shape[:-1], -1, self.block_size)
+        scale = blocks.abs().amax(-1, keepdim=True) / 127
+        rounded = (blocks / torch.where(scale > 0, scale, 1.0)).round() * scale
+        return rounded.reshape(padded.shape)[..., : last.shape[-1]].movedim(-1, self.axis)
+
+
 @dataclass(frozen=True, eq=False)
 class TensorFormat:
     """The set of values that a tensor may take: zero outside ``mask``, on ``grid`` inside it.
@@ -101,18 +133,17 @@ class TensorFormat:
     Attributes:
         mask: bool, the tensor's shape, True where a weight is kept; None keeps all.
         grid: the allowed values of what is kept; None allows every float.
-        ranged: whether the values, of an activation, lie on a grid of 256 levels over their own range, another in every
-            run; then there is no other grid.
+        own_range: how the values, of an activation, are rounded in every run; then there is no grid.
     """
 
     mask: Tensor | None = None
     grid: Grid | None = None
-    ranged: bool = False
+    own_range: OwnRange | None = None
 
     def project(self, values: Tensor) -> Tensor:
         """Return ``argmin |z - values|`` over the z of this format; idempotent, zeros stay zero."""
-        if self.ranged:
-            return _on_own_range(values)
+        if self.own_range is not None:
+            return self.own_range.project(values)
         if self.grid is not None:
             values = self.grid.dequantize(self.grid.quantize(values))
         if self.mask is not None:
@@ -125,7 +156,8 @@ class TensorFormat:
         if self.grid is not None:
             grid = {"levels": list(self.grid.levels), "scale": self.grid.scale, "axis": self.grid.axis}
             grid |= {"zero_point": self.grid.zero_point, "block_size": self.grid.block_size}
-        return {"mask": self.mask, "grid": grid, "ranged": self.ranged}
+        own_range = None if self.own_range is None else asdict(self.own_range)
+        return {"mask": self.mask, "grid": grid, "own_range": own_range}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "TensorFormat":
@@ -133,19 +165,10 @@ class TensorFormat:
         grid = state["grid"]
         if grid is not None:
             grid = Grid(**{**grid, "levels": tuple(grid["levels"])})
-        return cls(state["mask"], grid, state["ranged"])
+        own_range = None if state["own_range"] is None else OwnRange(**state["own_range"])
+        return cls(state["mask"], grid, own_range)
 
     def to(self, device: torch.device) -> "TensorFormat":
         """Return the same format with its tensors on ``device``."""
         grid = None if self.grid is None else self.grid.to(device)
         return replace(self, mask=None if self.mask is None else self.mask.to(device), grid=grid)
-
-
-def _on_own_range(values: Tensor) -> Tensor:
-    """Return values rounded to 256 levels over their range and zero, as the operator DynamicQuantizeLinear does."""
-    if not values.numel():
-        return values
-    low, high = values.amin().clamp_max(0.0), values.amax().clamp_min(0.0)
-    scale = torch.where(high > low, (high - low) / 255, 1.0)
-    zero = (-low / scale).round().clamp(0, 255)
-    return (((values / scale).round() + zero).clamp(0, 255) - zero) * scale

@@ -12,6 +12,7 @@ from calibration.data import Batch, Dataset
 from toolchain.correction import Correction
 from toolchain.export import KernelChoice, Meter, Wish, activation_formats, choose_kernels, could_be_int8, find_loss
 from toolchain.export.runs import STATIC, rounded_values
+from toolchain.export.ties import avoid_ties
 from toolchain.formats import Grid
 from toolchain.module import OnnxModule
 from toolchain.plan import CalibrationOptions, ExportOptions
@@ -67,7 +68,7 @@ def lower(
     values = tuple(rounded_values(module.graph, dict.fromkeys(nodes, "int8")))
     if not values:
         choices = choose_kernels(module, sample, wish)
-        module.formats.update(activation_formats(module.graph, _names(choices), {}))
+        module.formats.update(activation_formats(module, _names(choices), {}))
         return Lowering(choices)
     size = module.graph.batch_size or _batch_size(module, data, len(nodes))
     samples = max(size, min(calibration.samples, len(data)) // size * size)
@@ -86,7 +87,8 @@ def lower(
     choices = choose_kernels(module, sample, wish, loss.reasons())
     tell(CHOSEN)
     kernels = _names(choices)
-    module.formats.update(activation_formats(module.graph, kernels, grids))
+    grids = avoid_ties(module.graph, kernels, grids)
+    module.formats.update(activation_formats(module, kernels, grids))
     inside = [node for node, kernel in kernels.items() if kernel in STATIC]
     notes = [_describe(losses, observer)] if len(losses) > 1 and inside else []
     if inside:
@@ -131,7 +133,7 @@ def _correct(correction: Correction, meter: Meter, nodes: Sequence[str], grids: 
     """Correct biases, keep that where the outputs come nearer to what they were, and return what there is to say."""
     before = meter.loss(nodes, grids)
     kernels = dict.fromkeys(nodes, "int8")
-    correction.correct(nodes, activation_formats(correction.module.graph, kernels, grids), CORRECT_SECONDS)
+    correction.correct(nodes, activation_formats(correction.module, kernels, grids), CORRECT_SECONDS)
     after = meter.loss(nodes, grids)
     if not correction.before:
         return []

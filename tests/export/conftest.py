@@ -66,6 +66,6 @@ def calibrate() -> Callable[..., None]:
         with torch.no_grad():
             values = module.run(batch, list(activation_values(module.graph, kernels)))
         grids = {name: make_grid(float(value.min()), float(value.max())) for name, value in values.items()}
-        module.formats.update(activation_formats(module.graph, kernels, grids))
+        module.formats.update(activation_formats(module, kernels, grids))
 
     return apply

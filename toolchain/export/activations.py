@@ -6,10 +6,11 @@ import numpy as np
 import onnx
 
 from toolchain.errors import ExportError
+from toolchain.export import nbits
 from toolchain.export.builder import Builder
 from toolchain.export.draft import Draft, key_of
 from toolchain.export.runs import rounded_values
-from toolchain.formats import Grid, TensorFormat
+from toolchain.formats import Grid, OwnRange, TensorFormat
 from toolchain.graph import Graph, Node
 from toolchain.module import OnnxModule
 
@@ -27,25 +28,34 @@ def activation_values(graph: Graph, kernels: Mapping[str, str]) -> tuple[str, ..
     return tuple(name for name, source in rounded_values(graph, kernels).items() if name == source)
 
 
-def activation_formats(graph: Graph, kernels: Mapping[str, str], grids: Mapping[str, Grid]) -> dict[str, TensorFormat]:
+def activation_formats(
+    module: OnnxModule, kernels: Mapping[str, str], grids: Mapping[str, Grid]
+) -> dict[str, TensorFormat]:
     """Return the format of every value that is rounded for ``kernels``, of the grids of ``activation_values``."""
-    found = {name: TensorFormat(grid=grids[source]) for name, source in rounded_values(graph, kernels).items()}
-    return found | {name: TensorFormat(ranged=True) for name in _ranged_values(graph, kernels) if name not in found}
+    rounded = rounded_values(module.graph, kernels)
+    found = {name: TensorFormat(grid=grids[source]) for name, source in rounded.items()}
+    ranges = _own_ranges(module, kernels)
+    return found | {name: TensorFormat(own_range=ranges[name]) for name in ranges if name not in found}
 
 
-def _ranged_values(graph: Graph, kernels: Mapping[str, str]) -> list[str]:
-    """Return the values that nobody reads but dynamic kernels, which round them by their range.
+def _own_ranges(module: OnnxModule, kernels: Mapping[str, str]) -> dict[str, OwnRange]:
+    """Return how values are rounded that nobody reads but kernels which do so by their range, all in one way.
 
-    Of a value that others read as it is there is no one format: what dynamic kernels make of it is left to them.
+    Of a value that others read as it is there is no one format: what such kernels make of it is left to them.
     """
-    consumers, outputs = graph.consumers(), {value.name for value in graph.outputs}
-    read = dict.fromkeys(node.inputs[0] for node in graph.nodes if kernels.get(node.name) == "dynamic")
-    return [
-        name
-        for name in read
-        if name not in outputs
-        and all(kernels.get(node.name) == "dynamic" and place == 0 for node, place in consumers[name])
-    ]
+    found: dict[str, set[OwnRange | None]] = {}
+    for name, uses in module.graph.consumers().items():
+        found[name] = {own_range(module, node, kernels.get(node.name)) if place == 0 else None for node, place in uses}
+    outputs = {value.name for value in module.graph.outputs}
+    ranges = {name: next(iter(ways)) for name, ways in found.items() if len(ways) == 1 and name not in outputs}
+    return {name: way for name, way in ranges.items() if way is not None}
+
+
+def own_range(module: OnnxModule, node: Node, kernel: str | None) -> OwnRange | None:
+    """Return how a kernel rounds the first input of a node by its range; None for one that does not."""
+    if kernel == "dynamic":
+        return OwnRange()
+    return nbits.input_range(module, node) if kernel == "nbits" else None
 
 
 def activation_grid(draft: Draft, value: str, node: Node) -> Grid:
@@ -83,7 +93,7 @@ def add_activations(draft: Draft) -> None:
     made: dict[str, str] = {}  # levels by the value that they stand for
     on_levels = [node for node in graph.nodes if draft.kernels.get(key_of(node.outputs)) == "gathered_int8"]
     for value, value_format in module.formats.items():
-        if value in graph.initializers or value in draft.inner or value_format.ranged:
+        if value in graph.initializers or value in draft.inner or value_format.own_range:
             continue
         if value_format.grid is None or value_format.mask is not None:
             raise ExportError(f"value {value!r} has a format without a grid or with a mask; it is not a weight")

@@ -76,7 +76,7 @@ def with_activations(module: OnnxModule, kernels: Mapping[str, str], values: Map
     for name in activation_values(module.graph, kernels):
         known = module.formats.get(name)
         grids[name] = known.grid if known is not None and known.grid is not None else make_grid(*_range(values[name]))
-    timed.formats.update(activation_formats(module.graph, kernels, grids))
+    timed.formats.update(activation_formats(module, kernels, grids))
     return timed
 
 

@@ -19,9 +19,10 @@ from toolchain.export.draft import Draft, add_scale
 from toolchain.export.encodings import Content, encode_smallest, lanes, units
 from toolchain.export.objections import common_objection, matrix_objection
 from toolchain.export.weights import weight_levels, weight_scale
-from toolchain.formats import TensorFormat
+from toolchain.formats import OwnRange, TensorFormat
 from toolchain.graph import Graph, Node
 from toolchain.graph.weights import output_axis
+from toolchain.module import OnnxModule
 
 # Larger blocks are faster and need fewer scales; a smaller one is taken where padding K to it would waste a twentieth.
 _BLOCK_SIZES = (128, 64, 32, 16)
@@ -30,6 +31,9 @@ _BLOCK_SIZES = (128, 64, 32, 16)
 _LARGE = 1 << 20
 
 OPERATOR_BLOCK_SIZES = (16, 32, 64, 128, 256)
+
+# Those of which the products of 2-bit weights stay in float, whatever the accuracy level (onnxruntime 1.31.1, x86).
+_FLOAT_BLOCKS = (16, 256)
 
 
 def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> str:
@@ -99,6 +103,17 @@ def lower_nbits(draft: Draft, node: Node) -> None:
         inputs += ["", "", node.inputs[2]]
     attributes = {"K": k, "N": rows, "bits": bits, "block_size": block, "accuracy_level": 4}
     proto.CopyFrom(make_node("MatMulNBits", inputs, [output], attributes, proto.name, domain="com.microsoft"))
+
+
+def input_range(module: OnnxModule, node: Node) -> OwnRange | None:
+    """Return how the operator rounds the input of a node, by ``accuracy_level`` 4; None where it does not."""
+    weight = node.inputs[1]
+    grid, shape = module.formats[weight].grid, module.graph.initializers.shape(weight)
+    k = shape[1 - output_axis(node, 1, len(shape))]
+    block = grid.block_size if grid is not None and grid.block_size else block_size(k)
+    if block in _FLOAT_BLOCKS and bits_for(weight_levels(module, weight)) == 2:
+        return None
+    return OwnRange(1 if node.op == "Conv" else -1, block)
 
 
 def _add_steps(builder: Builder, scale: np.ndarray, shape: tuple[int, int]) -> str:

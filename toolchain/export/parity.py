@@ -16,9 +16,9 @@ from toolchain.module import OnnxModule
 
 # Largest error allowed, as a part of the largest magnitude of the reference. Measured (onnxruntime 1.31.1, LeNet-5 and
 # ResNet-20, 64 images): float 1e-7 to 5e-7, another order of summation. int8 up to 0.013: a sum that lies on the border
-# of two steps is rounded to either, and a step is 1/255 of the range, layer after layer. nbits up to 0.010: the
-# operator rounds activations to 8 bits block by block, which the module does not do; dynamic kernels by their range,
-# which it does where nobody else reads them. A wrong layout, scale or zero point is off by the order of the output.
+# of two steps is rounded to either, and a step is 1/255 of the range, layer after layer. nbits and dynamic up to 0.010:
+# they round activations by the range of the run, which the module does as well where nobody else reads them, and float
+# where the processor has no such kernel. A wrong layout, scale or zero point is off by the order of the output.
 TOLERANCES = {"float": 1e-3, "nbits": 0.05, "dynamic": 0.05, "int8": 0.1}
 
 # Deep networks carry such roundings further than that: then every node must agree by itself, on the runtime's own
@@ -172,7 +172,7 @@ def _first_diverging(
         if name not in known or not isinstance(result, torch.Tensor):
             continue
         rounded = module.formats.get(name)  # so is what the file has under this name, unless its readers round it
-        found = result if rounded is None or rounded.ranged else rounded.project(result)
+        found = result if rounded is None or rounded.own_range else rounded.project(result)
         node = makers[name]
         error, magnitude = _difference(known[name], found.cpu().numpy(), _floor(name, makers))
         if not error <= tolerance * magnitude:

@@ -106,7 +106,7 @@ class Meter:
         Infinite where an output changes its shape or is no number any more.
         """
         sums = {name: [0.0, 0.0] for name in self.outputs}
-        got = self._run(activation_formats(self.module.graph, dict.fromkeys(nodes, "int8"), grids))
+        got = self._run(activation_formats(self.module, dict.fromkeys(nodes, "int8"), grids))
         for expected, found in zip(self.expected, got, strict=True):
             for name, total in sums.items():
                 if found[name].shape != expected[name].shape:

@@ -135,7 +135,7 @@ def _in_8_bits(original: Original) -> onnx.ModelProto:
     names = activation_values(module.graph, kernels)
     sampling = Sampling(original.graph.batch_size or SAMPLES, len(few))
     grids = collect_grids(module, names, few, sampling=sampling)
-    module.formats.update(activation_formats(module.graph, kernels, grids))
+    module.formats.update(activation_formats(module, kernels, grids))
     return write_model(module, kernels).proto
 
 

