@@ -38,10 +38,7 @@ def _cut(target: Target, density: float, multiple: int) -> Units:
     layout = layout_of(target)
     inputs, count = layout.stack[2], group_count(layout)
     step = min(multiple, inputs)
-    energy = _by_channel(target.energy, layout)
-    group = find_groups(_by_channel((target.energy > 0).to(torch.int32), layout), count)
-    if group is None:  # what is in groups already stays there
-        group = assign_groups(energy, count, max(step, round(inputs * density / step) * step))
+    group = _groups_of(target, layout, max(step, round(inputs * density / step) * step))
     channels = _cut_channels(target, group)
     order = channels.energies.view(count, inputs).argsort(dim=1, descending=True, stable=True)
     ranks = torch.empty_like(order).scatter_(1, order, torch.arange(inputs, device=order.device).expand_as(order))
@@ -54,6 +51,16 @@ def _cut(target: Target, density: float, multiple: int) -> Units:
         lambda chosen: channels.spread(chosen[steps]),
         lambda rest: _cut_channels(rest, group),
     )
+
+
+def _groups_of(target: Target, layout: Layout, kept: int) -> Tensor:
+    """Return the group of every output, int64 ``[outputs]``: that in which it is already, else the best for it.
+
+    Beside the target there is one copy of the tensor at a time.
+    """
+    count = group_count(layout)
+    found = find_groups(_by_channel(target.energy > 0, layout), count)
+    return assign_groups(_by_channel(target.energy, layout), count, kept) if found is None else found
 
 
 def _cut_channels(target: Target, group: Tensor) -> Units:
