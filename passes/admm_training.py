@@ -182,9 +182,10 @@ class AdmmStage(Stage):
     @contextmanager
     def feasible(self, done: float) -> Iterator[bool]:
         """Project the weights for the time of the context; they may be kept once the set is at its target."""
-        saved = Snapshot.of(self.module)
         with torch.no_grad():
             chosen = self._settled(done)  # the values are those that were trained
+        saved = Snapshot.of(self.module)  # after that, so that what choosing takes is not in memory beside it
+        with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(chosen[name].project(weight))
         self.module.formats.update(chosen)

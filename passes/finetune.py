@@ -32,7 +32,7 @@ class FinetuneStage(Stage):
         refit_every: steps between two refits.
         frozen_from: progress from which scales no longer move.
         learns_scales: whether scales learn by their gradients instead (``LearnedScales``).
-        dense: weights before compression, by tensor name; where one has another shape by now, nothing is blended.
+        dense: weights before compression, by tensor name.
         blend: part of the phase over which they fade; 0 does without.
         regrowth: what moves masks; None leaves them.
         span: the part that the phase takes of a cycle of the learning rate.
@@ -113,8 +113,7 @@ class FinetuneStage(Stage):
                 weight.lerp_(self.dense[name].to(weight), self.beta)
 
     def _blends(self, name: str) -> bool:
-        dense = self.dense.get(name)
-        return self.beta > 0 and dense is not None and dense.shape == self.weights[name].shape
+        return self.beta > 0 and name in self.dense
 
     def _count(self) -> int:
         formats = self.module.formats  # not the module's weights, which may be blended with dense ones

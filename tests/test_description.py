@@ -3,7 +3,7 @@ import json
 import pytest
 
 from toolchain.amounts import QuantSpec
-from toolchain.description import describe_plan
+from toolchain.description import announce, describe_plan
 from toolchain.plan import Plan, PruneGroup, PruneSchedule, PruneStep, QuantizeStep, TrainOptions
 from toolchain.structures import GROUPS
 
@@ -33,6 +33,14 @@ def test_each_step_is_one_sentence_for_people():
         "quantize 2 tensors to 2bit, 1 tensor to binary",
         "train within 600 s, batches of 64",
     ]
+
+
+def test_the_plan_is_one_line_in_the_terminal():
+    plan = Plan((PRUNE, QUANTIZE), TrainOptions(epochs=0))
+    assert announce(plan) == (
+        "Plan: prune 3 tensors to 130 of 500 weights (3.846x); then quantize 2 tensors to 2bit, 1 tensor to binary; "
+        "then no training: calibrate and project only."
+    )
 
 
 def test_structures_are_counted_and_what_stays_dense_says_why():

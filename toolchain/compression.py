@@ -59,9 +59,11 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
     if plan.prune is not None:
         run.do(partial(_find_costs, plan, run, sample))
         run.do(partial(_try_scores, plan, run))
-        for phase in prune_pass(plan, run.trainer.teacher, run.done.costs, run.done.scores).phases():
+        phases = prune_pass(plan, run.trainer.teacher, run.done.costs, run.done.scores).phases()
+        blends = plan.prune_schedule.blend > 0  # with weights of channels that are dead by then
+        for phase in phases:
             run.train(phase, (1 - quant_share) * phase.share)
-            if phase.is_final:
+            if phase.is_final and (phase is phases[-1] or not blends):
                 run.do(shrink)  # as soon as the masks are final: what follows trains and times the smaller model
     fold = partial(_fold_lent, run)
     if plan.quantize is None or _has_groups(plan):

@@ -27,6 +27,11 @@ def describe_plan(plan: Plan) -> list[dict[str, Json]]:
     return entries
 
 
+def announce(plan: Plan) -> str:
+    """Return what will be done, as a person is told of it before it begins."""
+    return f"Plan: {'; then '.join(str(entry['says']) for entry in describe_plan(plan))}."
+
+
 def _describe_prune(step: PruneStep, schedule: PruneSchedule) -> dict[str, Json]:
     ratio = step.total / step.kept
     return {

@@ -15,7 +15,7 @@ from calibration.data import Batch, Dataset, Preprocessing
 from toolchain.checkpoint import Checkpoint
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for
-from toolchain.description import describe_plan
+from toolchain.description import announce, describe_plan
 from toolchain.errors import RecipeError, TrainingError
 from toolchain.export import Parity, WrittenModel, check_export, shorten, write_model
 from toolchain.gates.judge import Outcome, judge
@@ -175,13 +175,13 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     told.phase("load", LOAD_WEIGHT)
     graph, note = load_source(source)
     plan = make_plan(graph, request)
+    told.note(announce(plan))
     torch.manual_seed(plan.train.seed)
     teacher = OnnxModule(graph).to(_device(plan.train.device)).eval()
-    module = OnnxModule(graph).to(teacher.device)
     workload = load_workload(teacher, data, evaluation, preprocessing or Preprocessing(), plan.train.seed)
-    trainer = make_trainer(plan.train, module, teacher, workload, told)
+    trainer = make_trainer(plan.train, OnnxModule(graph).to(teacher.device), teacher, workload, told)
     lent = lend_normalization(plan.train, trainer)
-    notes = tell(told, note, frozen_note(module), *workload.notes, *ways(trainer, plan, lent, resumed))
+    notes = tell(told, note, frozen_note(teacher), *workload.notes, *ways(trainer, plan, lent, resumed))
     loaded = time.monotonic()
 
     until = None if plan.train.budget_s is None else started + plan.train.budget_s - _reserve(plan.train.budget_s)

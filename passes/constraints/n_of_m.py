@@ -15,9 +15,12 @@ from toolchain.structures import Structure
 def keep_n_of_m(targets: Sequence[Target], kept: int, structure: Structure) -> list[Tensor]:
     """Return masks that solve ``argmin sum c (z - v)^2``: the N largest of every M inputs stay.
 
-    Where more is to be kept, so many of the largest others stay as well.
+    Where more is to be kept than N of every M are, so many of the largest others stay as well.
     """
-    return add_largest([_mask(target, *structure.sizes) for target in targets], targets, kept)
+    of_all, of = structure.sizes
+    masks = [_mask(target, of_all, of) for target in targets]
+    others = max(0, kept - sum(target.alive.numel() * of_all // of for target in targets))
+    return add_largest(masks, targets, others + sum(int(mask.sum()) for mask in masks))
 
 
 def _mask(target: Target, kept: int, of: int) -> Tensor:

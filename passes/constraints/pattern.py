@@ -36,7 +36,8 @@ def keep_patterns(targets: Sequence[Target], kept: int, structure: Structure) ->
         shaped.append(replace(target, weigh=partial(_inside, target, inside), alive=inside))
     held = sum(int(target.alive.sum()) for target in shaped)
     masks = keep_units([cut_into_blocks(target, structure) for target in shaped], min(kept, held))
-    return add_largest(masks, targets, kept)
+    others = max(0, kept - PATTERN_SIZE * sum(len(energy) for energy in kernels))
+    return add_largest(masks, targets, others + sum(int(mask.sum()) for mask in masks))
 
 
 def _inside(target: Target, mask: Tensor) -> Tensor:

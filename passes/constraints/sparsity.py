@@ -80,10 +80,20 @@ class TopK(Constraint):
         if earlier is not None and earlier.mask is not None:
             alive = earlier.mask.to(weight.device)
         layout, cost = self.layouts.get(name), self.costs.get(name, 1.0)
-        weigh = partial(_weigh, score, weight, known, None if earlier is None else earlier.mask)
+        weigh = partial(_weigh, score, weight, known, earlier)
         return Target(weigh, alive, score.relative(known), score.relative_units, layout, cost, self.cuts.get(name, ()))
 
 
-def _weigh(score: Score, weight: Tensor, curvature: Tensor | None, mask: Tensor | None) -> Tensor:
+def _weigh(score: Score, weight: Tensor, curvature: Tensor | None, earlier: TensorFormat | None) -> Tensor:
+    """Return what the set gains by each weight that it keeps.
+
+    A weight that keeps only a level q of an earlier grid comes nearer by ``v^2 - (v - q)^2``, not by all of ``v^2``:
+    with that the projection is the one onto the intersection of both sets.
+    """
+    if earlier is not None and earlier.grid is not None:
+        level = earlier.grid.dequantize(earlier.grid.quantize(weight))
+        weight = (level * (2 * weight - level)).clamp_min_(0.0).sqrt_()
     energy = score.energy(weight, curvature)
-    return energy if mask is None else energy.masked_fill_(~mask.to(weight.device), 0.0)
+    if earlier is None or earlier.mask is None:
+        return energy
+    return energy.masked_fill_(~earlier.mask.to(weight.device), 0.0)

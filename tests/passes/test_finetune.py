@@ -116,10 +116,3 @@ def test_it_goes_on_where_it_was_interrupted(make_trainer, step, options):
     train(later, stage(later.module, dense), Allowance(steps=24), saved)
     assert all(torch.equal(value, whole.tensors[key]) for key, value in later.module.state_dict().items())
     assert torch.equal(later.module.formats["w1"].mask, whole.formats["w1"].mask)
-
-
-def test_weights_of_another_shape_are_not_blended(make_trainer):
-    trainer, _, dense = pruned(make_trainer, 0.0)
-    before = trainer.module.tensor("w1").detach().clone()
-    FinetuneStage("finetune", trainer.module, dense={"w1": dense["w1"][:8]}, blend=1.0)
-    assert torch.equal(trainer.module.tensor("w1"), before)

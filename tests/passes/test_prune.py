@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -5,7 +7,7 @@ from passes.allowance import Allowance
 from passes.constraints import Budget, TopK
 from passes.projection import project_onto
 from passes.prune import Prune
-from passes.schedule import Schedule
+from passes.schedule import SCHEDULES, Schedule
 from toolchain.structures import Structure
 
 
@@ -14,6 +16,17 @@ def test_pruning_keeps_exactly_what_was_asked_and_most_of_the_accuracy(trainer, 
     assert count(trainer) == 36
     assert trainer.evaluate().accuracy > 0.85
     assert {entry["phase"] for entry in result.log} == {"prune", "regrow", "train survivors"}
+
+
+@pytest.mark.parametrize("ramp", [None, "balanced"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_ends_with_exactly_what_was_asked_and_learns(trainer, count, name, ramp):
+    schedule = replace(SCHEDULES[name], update_every=8, **({} if ramp is None else {"ramp": ramp}))
+    result = Prune((Budget(("w1", "w2"), 48),), schedule).run(trainer, Allowance(steps=600))
+    assert count(trainer) == 48
+    assert trainer.evaluate().accuracy > 0.8
+    pulls = [entry["pull"] for entry in result.log if "pull" in entry]
+    assert max(pulls) > 0
 
 
 def test_only_masks_of_single_weights_go_on_searching():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from passes.constraints import Budget, TopK
+from toolchain.formats import TensorFormat
 from toolchain.graph.layout import Layout
 from toolchain.structures import Structure
 
@@ -45,3 +46,14 @@ def test_any_n_and_m_divide_a_tensor():
     weight = torch.randn(5, 9)
     mask = mask_of(weight, 30, Structure("n:m", (2, 3)), Layout((5, 9), 0, 1))
     assert bool((mask.view(5, 3, 3).sum(2) == 2).all())
+
+
+def test_what_an_earlier_pass_pruned_makes_no_room_for_a_third_of_four():
+    generator = torch.Generator().manual_seed(0)
+    weight, mask = torch.randn(8, 16, generator=generator), torch.rand(8, 16, generator=generator) < 0.5
+    layouts, fixed = {"w": Layout((8, 16), 0, 1)}, {"w": TensorFormat(mask)}
+    found = TopK((Budget(("w",), weight.numel() // 2, TWO_OF_FOUR),), layouts=layouts).fit({"w": weight}, fixed, {})[
+        "w"
+    ]
+    runs, alive = found.mask.view(8, 4, 4).sum(2), mask.view(8, 4, 4).sum(2)
+    assert torch.equal(runs, alive.clamp_max(2))

@@ -3,6 +3,7 @@ import torch
 
 from passes.constraints import Budget, TopK
 from passes.constraints.pattern import find_library
+from toolchain.formats import TensorFormat
 from toolchain.graph.layout import Layout
 from toolchain.structures import Structure
 
@@ -52,3 +53,11 @@ def test_a_larger_budget_than_all_patterns_hold_keeps_the_largest_of_the_rest(we
     mixed = mask_of(weight, 16 * 8 * 4 + 30)
     assert int(mixed.sum()) == 16 * 8 * 4 + 30
     assert not bool((inside & ~mixed).any())
+
+
+def test_what_an_earlier_pass_pruned_makes_no_room_for_weights_outside_of_patterns(weight):
+    mask = torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    kernels = weight.numel() // 9
+    budget = Budget(("w",), 4 * kernels, PATTERN)
+    found = TopK((budget,), layouts={"w": LAYOUT}).fit({"w": weight}, {"w": TensorFormat(mask)}, {})["w"]
+    assert int(found.mask.view(kernels, 9).sum(1).max()) <= 4

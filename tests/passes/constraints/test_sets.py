@@ -160,6 +160,7 @@ def masks_of_units(numbers, units):
         ("column", Layout((6, 3), 1, 0), torch.arange(6)[:, None].expand(6, 3), 3),
         ("block1x4", Layout((2, 8), 0, 1), torch.arange(4).repeat_interleave(4).view(2, 8), 2),
         ("block4x1", Layout((8, 2), 0, 1), (torch.arange(8) // 4)[:, None] * 2 + torch.arange(2), 3),
+        ("block4x4", Layout((8, 12), 0, 1), (torch.arange(8) // 4)[:, None] * 3 + torch.arange(12) // 4, 2),
         ("block1x2", Layout((2, 4, 1, 2), 0, 1, (2, 3)), None, 3),
     ],
 )
@@ -172,6 +173,43 @@ def test_a_whole_number_of_equal_units_is_the_euclidean_projection(text, layout,
     found = fitted((parse_structure(text), {"w": layout}, {"w": weight}, kept, None))["w"]
     error = float((found.project(weight) - weight).square().sum())
     assert error == pytest.approx(brute_force(weight, masks_of_units(numbers, units)), rel=1e-5)
+
+
+def subsets(count, kept):
+    """Return the mask of every choice of ``kept`` of ``count`` weights, bool ``[choices, count]``."""
+    chosen = torch.tensor(list(itertools.combinations(range(count), kept)))
+    return torch.zeros(len(chosen), count, dtype=torch.bool).scatter_(1, chosen, True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_single_weights_of_several_tensors_are_the_euclidean_projection(seed):
+    generator = torch.Generator().manual_seed(seed)
+    weights = {"a": torch.randn(2, 3, generator=generator), "b": 3 * torch.randn(5, generator=generator)}
+    formats = TopK((Budget(("a", "b"), 4),)).fit(weights, {}, {})
+    error = sum(float((formats[name].project(weight) - weight).square().sum()) for name, weight in weights.items())
+    both = torch.cat([weight.flatten() for weight in weights.values()])
+    allowed = (mask for mask in subsets(11, 4) if mask[:6].any() and mask[6:].any())  # no tensor vanishes
+    assert error == pytest.approx(brute_force(both, allowed), rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_on_an_earlier_grid_it_is_the_projection_onto_both_sets(seed):
+    weight = torch.randn(10, generator=torch.Generator().manual_seed(seed))
+    grid = Grid((-2, -1, 1, 2), torch.tensor(0.7))  # of what is near to zero, little is gained by keeping it
+    found = TopK((Budget(("w",), 4),)).fit({"w": weight}, {"w": TensorFormat(grid=grid)}, {})["w"]
+    level = grid.dequantize(grid.quantize(weight))
+    errors = [(torch.where(mask, level, 0.0) - weight).square().sum() for mask in subsets(10, 4)]
+    assert float((found.project(weight) - weight).square().sum()) == pytest.approx(float(min(errors)), rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_given_who_is_in_which_group_it_is_the_euclidean_projection(seed):
+    layout = Layout((8, 6), 0, 1)  # too narrow for more than one group
+    weight = torch.randn(layout.shape, generator=torch.Generator().manual_seed(seed))
+    structure = parse_structure("groups1")
+    found = fitted((structure, {"w": layout}, {"w": weight}, 3 * 8, None))["w"]
+    error = float((found.project(weight) - weight).square().sum())
+    assert error == pytest.approx(brute_force(weight, masks_of_units(torch.arange(6).expand(8, 6), 3)), rel=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(3))
