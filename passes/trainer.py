@@ -154,14 +154,17 @@ class Trainer:
                 )
 
     def _answers(self, batch: Batch) -> dict[str, Tensor]:
-        answers = self.outputs(self.teacher, self.tensors(batch)[0])
+        return self._ask(self.tensors(batch)[0])
+
+    def _ask(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        answers = self.outputs(self.teacher, inputs)
         return {name: answers[name] for name in self.objective.outputs}
 
     @torch.no_grad()
     def targets(self, batch: Batch, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the teacher's answers to a training batch, from memory where they are there."""
+        """Return the teacher's outputs that the objective reads, of a training batch; from memory where they are."""
         known = None if self.known is None else self.known.of(batch)
-        return self.outputs(self.teacher, inputs) if known is None else known
+        return self._ask(inputs) if known is None else known
 
     def example(self) -> dict[str, np.ndarray]:
         """Return what the module is fed of the first samples, the same at every call."""
@@ -169,7 +172,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, every: int = 1) -> Score:
-        """Return the score of the module as it is, on every so manieth batch of the selection data."""
+        """Return the score of the module as it is, on every ``every``-th batch of the selection data."""
         self.module.eval()
         loss, hits = 0.0, 0
         count = 0

@@ -109,3 +109,16 @@ def test_the_observer_that_changes_the_outputs_least_is_taken_and_named(module, 
 def test_an_observer_that_is_asked_for_is_not_compared(module, data):
     found = lower(module, data, sample(data), CalibrationOptions(observer="percentile"), FORCED)
     assert not any("observer" in note for note in found.notes)
+
+
+def test_the_default_samples_are_observed_while_there_is_time_and_the_report_says_how_many(module, data, monkeypatch):
+    monkeypatch.setattr(lowering, "OBSERVE_SECONDS", 0.0)
+    notes = lower(module, data, sample(data), CalibrationOptions(samples=40), FORCED).notes
+    assert "There was time to observe 8 of 40 samples." in notes
+
+
+def test_who_asks_for_more_samples_gets_all_of_them(module, data, monkeypatch):
+    monkeypatch.setattr(lowering, "OBSERVE_SECONDS", 0.0)
+    many = data.subset(np.resize(np.arange(40), 600))
+    notes = lower(module, many, sample(many), CalibrationOptions(samples=600), FORCED).notes
+    assert not any("There was time" in note for note in notes)

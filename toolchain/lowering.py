@@ -1,5 +1,6 @@
 """Decides how the file computes: calibrates activations, spares nodes that they hurt, chooses kernels by time."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,15 @@ def lower(
         return Lowering(choices)
     size = module.graph.batch_size or _batch_size(module, data, len(nodes))
     samples = max(size, min(calibration.samples, len(data)) // size * size)
-    sampling = Sampling(size, samples, OBSERVE_SECONDS, lambda done: tell(OBSERVED * done))
+    observed = 0.0
+
+    def hear(done: float) -> None:
+        nonlocal observed
+        observed = done
+        tell(OBSERVED * done)
+
+    limit = OBSERVE_SECONDS if samples <= CalibrationOptions.samples else math.inf  # who asks for more gets all of them
+    sampling = Sampling(size, samples, limit, hear)
     if calibration.observer == "auto":
         candidates = collect_candidates(module, values, data, sampling)
     else:
@@ -91,6 +100,8 @@ def lower(
     module.formats.update(activation_formats(module, kernels, grids))
     inside = [node for node, kernel in kernels.items() if kernel in STATIC]
     notes = [_describe(losses, observer)] if len(losses) > 1 and inside else []
+    if inside and observed < 1:
+        notes.append(f"There was time to observe {observed * samples:,.0f} of {samples:,} samples.")
     if inside:
         notes += _correct(Correction(module, others), meter, inside, grids)
     return Lowering(choices, tuple(notes))

@@ -196,7 +196,7 @@ class CalibrationOptions:
 
     Attributes:
         observer: which statistic sets the range; ``"auto"`` takes the one that changes the outputs least.
-        samples: how many inputs are observed.
+        samples: how many inputs are observed; as many as there is time for, unless more are asked for.
         activations: whether kernels may round them to 8 bits: by ranges found now, by those of every run, or not.
     """
 

@@ -87,7 +87,8 @@ def _bias(graph: Graph, conv: Node) -> str:
     """Return the name of the bias of a convolution, or that of the one to come where it has none yet."""
     if len(conv.inputs) > 2 and conv.inputs[2]:
         return conv.inputs[2]
-    return take_name(f"{conv.inputs[1]}/bias", set(graph.initializers))
+    taken = {name for node in graph.walk() for name in (*node.inputs, *node.outputs)}
+    return take_name(f"{conv.inputs[1]}/bias", taken | set(graph.initializers) | {value.name for value in graph.inputs})
 
 
 def _without(graph: Graph, folds: Sequence[_Fold]) -> Graph:

@@ -40,8 +40,13 @@ def count() -> Callable[[Trainer], int]:
     return lambda trainer: sum(int((trainer.module.tensor(name) != 0).sum()) for name in ("w1", "w2"))
 
 
-def build(learning_rate=5e-3, batch="N", precision=torch.float32):
-    proto = onnx.parser.parse_model(PERCEPTRON.replace("float[N,", f"float[{batch},"))
+def build(learning_rate=5e-3, batch="N", precision=torch.float32, *, with_class=False):
+    text = PERCEPTRON.replace("float[N,", f"float[{batch},")
+    if with_class:  # beside the scores, as some exporters have it
+        text = text.replace("y) <", "y, int64[N] c) <").replace(
+            "a, w2)", "a, w2) c = ArgMax<axis = 1, keepdims = 0>(y)"
+        )
+    proto = onnx.parser.parse_model(text)
     rng = np.random.default_rng(0)
     for name, shape in {"w1": (16, 6), "b1": (16,), "w2": (3, 16)}.items():
         proto.graph.initializer.append(onnx.numpy_helper.from_array(rng.normal(0, 0.6, shape).astype(np.float32), name))

@@ -7,6 +7,7 @@ import torch
 from passes.bits import BITS, BitChoice, choose_bits, describe_bits, drop, upgrade_path
 from passes.constraints import Levels, LevelTarget
 from passes.constraints.levels import levels_for
+from passes.objective import Objective
 from passes.projection import project_onto
 
 
@@ -83,3 +84,19 @@ def test_without_labels_agreement_with_the_original_counts(trainer):
     with torch.no_grad():
         trainer.module.tensor("w2").mul_(-1)
     assert drop(trainer) > 50.0
+
+
+def test_of_classes_alone_those_count_that_are_the_same(make_trainer):
+    trainer = make_trainer(with_class=True)
+    trainer.objective = Objective(())
+    trainer.selection = replace(trainer.selection, labels=None)
+    assert drop(trainer) == 0.0
+    with torch.no_grad():
+        trainer.module.tensor("w2").mul_(-1)
+    assert drop(trainer) == 100.0  # also by the scores, which are outputs here
+
+
+def test_a_model_that_insists_on_many_samples_is_measured_on_so_many(make_trainer, monkeypatch):
+    monkeypatch.setattr("passes.bits.SENSITIVITY_SAMPLES", 20)
+    trainer = make_trainer(batch=50)
+    assert choose_bits(trainer, by_bits(), 2.0, rounding(trainer, [])).within

@@ -117,3 +117,8 @@ def test_nothing_is_looked_for_where_the_first_step_shows_that_there_is_no_time(
     started = time.monotonic()
     assert find_learning_rate(trainer, Allowance(seconds=0.2)) is None
     assert time.monotonic() - started < 0.2
+
+
+def test_an_output_of_integers_beside_the_scores_is_not_asked_for_its_mean(make_trainer):
+    found = find_learning_rate(make_trainer(with_class=True), Allowance())
+    assert found == pytest.approx(find_learning_rate(make_trainer(), Allowance()))

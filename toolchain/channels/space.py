@@ -4,7 +4,7 @@ Every dimension of every tensor is a run of positions. Rules of operators link t
 together and block those that cannot be removed; what is connected in the end is a channel.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -93,7 +93,7 @@ class Space:
     sums: list[Sum] = field(default_factory=list)
     divisors: list[tuple[Node, Axis]] = field(default_factory=list)
     silences: list[Silence] = field(default_factory=list)
-    consumers: dict[str, list[tuple[Node, int]]] = field(init=False)
+    consumers: Mapping[str, list[tuple[Node, int]]] = field(init=False)
     _starts: dict[Axis, int] = field(init=False)
     _numbers: dict[Axis, int] = field(init=False)
     _count: int = field(init=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Union
 
@@ -162,8 +163,12 @@ class Graph:
         """Yield every node, those of subgraphs after the node that holds them."""
         return walk(self.nodes)
 
-    def consumers(self) -> dict[str, list[tuple[Node, int]]]:
+    def consumers(self) -> Mapping[str, list[tuple[Node, int]]]:
         """Return, for every value name, the nodes that read it and at which input position."""
+        return self._consumers
+
+    @cached_property
+    def _consumers(self) -> dict[str, list[tuple[Node, int]]]:
         found: dict[str, list[tuple[Node, int]]] = {}
         for node in self.walk():
             for position, name in enumerate(node.inputs):
