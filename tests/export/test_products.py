@@ -1,5 +1,7 @@
 """Biases of integer nodes lie on the steps that their kernels add, so that the module computes what the file does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from toolchain.errors import ExportError
 from toolchain.export import move_biases_onto_steps, write_model
 from toolchain.export.products import bias_steps, product_of
 from toolchain.export.sessions import open_session
+from toolchain.formats import Grid, TensorFormat
 
 FOUR = tuple(range(-7, 8))
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> net (float[N, 4, 9, 9] x) => (float[N, 8, 7, 7] y) '
@@ -72,12 +75,30 @@ def test_biases_of_float_nodes_stay(build, compress, calibrate):
     assert torch.equal(module.tensor("k"), before)
 
 
-def test_a_bias_of_too_many_steps_is_an_error_that_names_the_node(build, compress, calibrate):
+def test_a_bias_of_too_many_steps_of_one_scale_is_an_error_that_names_the_node(build, compress, calibrate):
     module = build(*CASES["a bias"])
     compress(module, 1.0, FOUR)
-    calibrate(module, INT8, BATCH)
     with torch.no_grad():
+        module.formats["w"] = TensorFormat(grid=Grid(FOUR, torch.tensor(0.2)))
+        module.tensor("w").copy_(module.formats["w"].project(module.tensor("w")))
         module.tensor("k").fill_(1e12)
+    calibrate(module, INT8, BATCH)
 
     with pytest.raises(ExportError, match=r"Conv node 'n': bias 'k' is .* steps"):
         move_biases_onto_steps(module, INT8)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-12])
+def test_what_is_left_of_a_dead_channel_takes_no_integers_from_the_others(build, compress, calibrate, size):
+    module = build(*CASES["a bias"])
+    with torch.no_grad():
+        module.tensor("w")[2] *= size
+    compress(module, 1.0, FOUR)
+    with torch.no_grad():  # finer than any step that the fixture gives
+        grid = module.formats["w"].grid
+        scale = torch.where(torch.arange(8) == 2, 1e-14, grid.scale)
+        module.formats["w"] = TensorFormat(grid=replace(grid, scale=scale))
+        module.tensor("w").copy_(module.formats["w"].project(module.tensor("w")))
+    calibrate(module, INT8, BATCH)
+    move_biases_onto_steps(module, INT8)
+    assert differing(module) <= 2e-4

@@ -30,7 +30,7 @@ def raise_opset(graph: Graph, needed: int) -> Graph:
     if needed > graph.opset:
         raise ExportError(
             f"the chosen kernels need opset {needed}, the model has {graph.opset} and cannot be raised: {found}",
-            hint="keep all nodes in float",
+            hint='write kernel = "float" under [export] in a recipe',
         )
     return graph
 

@@ -99,7 +99,7 @@ def verify(model: Path | bytes, module: OnnxModule, batches: Iterable[Mapping[st
                     raise ExportError(
                         f"output {name!r} of the exported model is off by {error:.3g} of {magnitude:.3g} in ONNX "
                         f"Runtime, {tolerance:g} of it is allowed; {culprit or NO_CULPRIT}",
-                        hint="export with float kernels, or report this model",
+                        hint='write kernel = "float" under [export] in a recipe, and report this model',
                     )
                 tolerance, judged = CARRIED[kernel], "node by node"
     finally:

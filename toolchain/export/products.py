@@ -7,7 +7,7 @@ does: of ResNet-20 at 4 bits, four of five images then agree to the last bit, wh
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -52,7 +52,8 @@ def product_of(module: OnnxModule, graph: Graph, node: Node, step: float) -> Pro
         ExportError: the weight is on no grid, or has left it.
     """
     plain, normalization = _plain_product(module, node), normalization_of(graph, graph.consumers(), node)
-    return plain if normalization is None else _take_in(plain, affine_of(module, normalization), step)
+    whole = plain if normalization is None else _take_in(plain, affine_of(module, normalization))
+    return _with_room(whole, step)
 
 
 def _plain_product(module: OnnxModule, node: Node) -> Product:
@@ -66,35 +67,32 @@ def _plain_product(module: OnnxModule, node: Node) -> Product:
         zero = zero.reshape([-1 if axis == grid.axis else 1 for axis in range(levels.ndim)])
     name = node.inputs[2] if len(node.inputs) > 2 else ""
     bias = weight_array(module, name).astype(np.float64) if name else None
-    return Product(levels, _bounded_scale(weight_scale(module, weight), levels, grid.axis), grid.axis, zero, bias, name)
+    return Product(levels, weight_scale(module, weight), grid.axis, zero, bias, name)
 
 
-def _take_in(plain: Product, affine: Affine, step: float) -> Product:
-    """Return the product of a Conv and the normalization behind it.
-
-    Where a factor is so small that the bias would not fit int32 steps, the channel's levels are rounded to larger
-    ones; what that changes is less than a step of the bias.
-    """
+def _take_in(plain: Product, affine: Affine) -> Product:
+    """Return the product of a Conv and the normalization behind it; the scale of a channel times zero is zero."""
     bias = affine.shift if plain.bias is None else plain.bias * affine.factor + affine.shift
-    exact = np.abs(affine.factor) * plain.scale
-    scale = np.maximum(exact, np.maximum(np.abs(bias) / (0.9 * _BIAS_LIMIT * step), _LEAST_SCALE)).astype(np.float32)
-    across = (-1, *[1] * (plain.levels.ndim - 1))
-    ratio = np.where(scale > np.float32(1.0001) * exact, exact / scale, 1.0) * np.where(affine.factor < 0, -1, 1)
-    levels = np.rint(plain.levels * ratio.reshape(across)).astype(np.int8)
-    return Product(levels, _bounded_scale(scale, levels, 0), 0, None, bias, plain.name)
+    signs = np.where(affine.factor < 0, -1, 1).reshape(-1, *[1] * (plain.levels.ndim - 1))
+    scale = (np.abs(affine.factor) * plain.scale).astype(np.float32)
+    return Product((plain.levels * signs).astype(np.int8), scale, 0, None, bias, plain.name)
 
 
-def _bounded_scale(scale: np.ndarray, levels: np.ndarray, axis: int | None) -> np.ndarray:
-    """Return the weight's scale, raised in channels that are all zero until the bias fits int32.
+def _with_room(product: Product, step: float) -> Product:
+    """Return the product with steps per channel that are so large that the bias fits int32, levels rounded to them.
 
-    Such a channel has any scale, often a tiny one, of which the bias would be too many steps.
+    Steps are too small only where weights are next to nothing beside the bias: of what is left of dead channels, of
+    channels that a normalization multiplies by almost zero. What rounding changes is less than a step of the bias.
     """
-    if axis is None:
-        return scale
-    empty = ~levels.astype(bool).any(axis=tuple(other for other in range(levels.ndim) if other != axis))
-    if empty.any():
-        scale = np.where(empty, np.maximum(scale, scale.max()), scale).astype(np.float32)
-    return scale
+    if product.axis is None or product.bias is None:
+        return product
+    least = np.maximum(np.abs(product.bias) / (0.9 * _BIAS_LIMIT * step), _LEAST_SCALE)
+    exact = np.broadcast_to(product.scale, least.shape)
+    scale = np.maximum(exact, least).astype(np.float32)
+    ratio = np.where(scale > np.float32(1.0001) * exact, exact / scale, 1.0)
+    across = [-1 if axis == product.axis else 1 for axis in range(product.levels.ndim)]
+    levels = np.rint(product.levels * ratio.reshape(across)).astype(product.levels.dtype)
+    return replace(product, levels=levels, scale=scale)
 
 
 def bias_steps(node: Node, product: Product, step: float) -> np.ndarray | None:
@@ -110,7 +108,7 @@ def bias_steps(node: Node, product: Product, step: float) -> np.ndarray | None:
         raise ExportError(
             f"{node.op} node {node.name!r}: bias {product.name!r} is {np.abs(steps).max():.2g} steps of its int8 "
             f"kernel, int32 holds {_BIAS_LIMIT:.2g}",
-            hint="keep this node in float",
+            hint="take a grid with a scale per channel, or quant = false for this weight in a [[tensor]] of a recipe",
         )
     return steps
 
