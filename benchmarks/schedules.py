@@ -2,7 +2,7 @@
 
     python benchmarks/schedules.py run sharp 246x                    # one row
     python benchmarks/schedules.py all --jobs 2                      # every row that is not there yet, some at a time
-    python benchmarks/schedules.py table                             # results/schedules.md
+    python benchmarks/schedules.py table                             # results/schedules.md and the table in docs
 
 LeNet-5 on MNIST, 10 minutes on one core each; accuracy is on the 10,000 test images, which neither train nor
 select. The loss, on the images that select, tells more: accuracy differs by 0.1 points between seeds. Every row differs
@@ -17,7 +17,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from common import RESULTS, compress, machine, save, shared, table
+from common import RESULTS, compress, fill_readme, machine, save, shared, table
 from lenet5 import MODEL, data_options
 
 BUDGET = "10m"
@@ -88,6 +88,7 @@ def write_table() -> None:
         rows.append([variant, changes, *shown, f"{steps:,}"])
     text = table(["variant", "[prune_schedule]", *RATIOS, f"steps in {BUDGET}"], rows)
     (RESULTS / "schedules.md").write_text(text)
+    fill_readme("schedules", text)
     print(text)
 
 

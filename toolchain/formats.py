@@ -141,7 +141,10 @@ class TensorFormat:
     own_range: OwnRange | None = None
 
     def project(self, values: Tensor) -> Tensor:
-        """Return ``argmin |z - values|`` over the z of this format; idempotent, zeros stay zero."""
+        """Return ``argmin |z - values|`` over the z of this format; zeros stay zero.
+
+        Idempotent with a mask and a grid; a range of the values' own is another one afterwards.
+        """
         if self.own_range is not None:
             return self.own_range.project(values)
         if self.grid is not None:

@@ -24,7 +24,7 @@ class OnnxModule(nn.Module):
     """Runs an ONNX graph in PyTorch and owns its weights under their initializer names.
 
     Always true: in evaluation mode the outputs equal ONNX Runtime's on the graph; an initializer that several nodes
-    share is one parameter; every value that has a format lies in it, ``formats[name].project(w) == w`` bit for bit.
+    share is one parameter; every weight that has a format lies in it, ``formats[name].project(w) == w`` bit for bit.
 
     Attributes:
         graph: the model, never changed.
