@@ -56,6 +56,7 @@ def fit_arrays(
                     f"input {value.name!r} is fed raw values 0 to {array.max()}, as no --scale, --mean or --std was "
                     "given: give them if the model was trained on normalised pixels"
                 )
+    _check_variety(inputs, graph, source)
     checked = None if labels is None else to_labels(labels, source)
     kind: Kind = "unlabelled" if labels is None else "task"
     return Fitted(Dataset(inputs, checked, preprocessing, kind, source, feeds, graph.takes_sets), tuple(notes))
@@ -208,6 +209,30 @@ def check_values(array: np.ndarray, dtype: np.dtype, where: str) -> None:
                     f"{where} holds {array[tuple(at)]} at index {at.tolist()}",
                     hint="remove or repair samples that are NaN or infinite",
                 )
+
+
+def _check_variety(inputs: Mapping[str, np.ndarray], graph: Graph, source: str) -> None:
+    """Check that something varies: ranges and errors that are found on one value mean nothing.
+
+    A side input may well be constant: a sampling rate, a mask of ones, a first state of zeros. So data are refused
+    only where no input varies and one that takes floats has more than one number.
+
+    Raises:
+        DataError: with the inputs and their values.
+    """
+    floats = [value.name for value in graph.inputs if value.dtype.kind == "f" and inputs[value.name].size > 1]
+    if not floats or not all(map(_is_constant, inputs.values())):
+        return
+    found = ", ".join(f"input {name!r} is {inputs[name].flat[0]} throughout" for name in floats)
+    raise DataError(
+        f"{source}: nothing varies over its {len(inputs[floats[0]])} samples: {found}",
+        hint="give samples as the model meets them in use: ranges and errors cannot be found on a constant",
+    )
+
+
+def _is_constant(array: np.ndarray) -> bool:
+    first = array.flat[0] if array.size else None
+    return all(bool((array[start : start + _CHUNK] == first).all()) for start in range(0, len(array), _CHUNK))
 
 
 def _check_channels(array: np.ndarray, axis: int | None, preprocessing: Preprocessing, where: str) -> None:

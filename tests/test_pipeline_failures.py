@@ -80,10 +80,17 @@ class TestBadInput:
 
     def test_labels_out_of_range(self, model, tmp_path):
         path = tmp_path / "labels.npz"
-        np.savez(path, x_train=np.zeros((9, 1, 8, 8), np.float32), y_train=np.arange(9))
+        np.savez(path, x_train=np.arange(9 * 64, dtype=np.float32).reshape(9, 1, 8, 8), y_train=np.arange(9))
         self.ignored.add(path)
         with pytest.raises(DataError, match="label"):
             compress(model, prune="2x", data=str(path))
+
+    def test_data_of_one_value(self, model, tmp_path):
+        path = tmp_path / "zeros.npz"
+        np.savez(path, image=np.zeros((9, 1, 8, 8), np.float32))
+        self.ignored.add(path)
+        with pytest.raises(DataError, match="nothing varies over its 9 samples: input 'image'"):
+            compress(model, quant="8bit", data=str(path), epochs=0)
 
     def test_an_output_folder_that_does_not_exist_is_said_before_the_work(self, model, tmp_path):
         with pytest.raises(ExportError, match="does not exist"):
@@ -105,7 +112,7 @@ class TestBadInput:
 
     def test_values_that_overflow_in_training(self, tmp_path):
         model, data = write(TWO_WAY, tmp_path / "two.onnx"), tmp_path / "d.npz"
-        np.savez(data, left=np.ones((80, 6), np.float32), ids=np.zeros((80, 3), np.int64))
+        np.savez(data, left=np.ones((80, 6), np.float32) + np.eye(80, 6), ids=np.zeros((80, 3), np.int64))
         self.ignored |= {model, data}
         with pytest.raises(TrainingError, match=r"phase 'prune' at step \d+") as caught:
             compress(model, prune="2x", data=str(data), preprocessing=Preprocessing(scale=1e30), epochs=3)

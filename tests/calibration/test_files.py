@@ -29,12 +29,12 @@ def pixels(count):
 
 @pytest.mark.parametrize("label_name", ["labels", "y", "y_train"])
 def test_arrays_named_after_the_inputs_are_read_with_their_labels(tmp_path, pair, label_name):
-    ones = np.ones((3, 2), np.float32)
-    np.savez(tmp_path / "d.npz", left=ones, right=2 * ones, **{label_name: np.array([0, 1, 0])})
+    left = np.eye(3, 2, dtype=np.float32)
+    np.savez(tmp_path / "d.npz", left=left, right=2 * left, **{label_name: np.array([0, 1, 0])})
     loaded = load_npz(tmp_path / "d.npz", pair, Preprocessing())
     batch = loaded.train.batch(np.array([1]))
     assert batch.labels.tolist() == [1]
-    assert batch.inputs["right"].tolist() == [[2, 2]]
+    assert batch.inputs["right"].tolist() == [[0, 2]]
     assert loaded.test is None
     assert loaded.train.kind == "task"
 

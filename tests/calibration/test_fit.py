@@ -115,6 +115,40 @@ def test_values_that_are_not_finite_are_found(bad):
         fit(array, "float[N, 3] x")
 
 
+@pytest.mark.parametrize("array", [np.zeros((64, 3), np.float32), np.full((64, 3), 255, np.uint8)])
+def test_data_of_one_value_are_refused(array):
+    with pytest.raises(DataError, match=r"^data.npz: .* its 64 samples: input 'x' is (0.0|255) throughout$") as caught:
+        fit(array, "float[N, 3] x")
+    assert "as the model meets them in use" in caught.value.hint
+
+
+def test_every_constant_input_of_floats_is_named():
+    arrays = {"x": np.zeros((4, 2), np.float32), "mask": np.ones((4, 2), np.float32), "ids": np.ones((4, 2), np.int64)}
+    with pytest.raises(DataError, match=r"input 'x' is 0\.0 throughout, input 'mask' is 1\.0 throughout$"):
+        fit_arrays(arrays, None, graph("float[N, 2] x, float[N, 2] mask, int64[N, 2] ids"), Preprocessing(), "data.npz")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "arrays"),
+    [
+        ("float[N, 2] x, float[N, 2] mask", {"x": np.eye(4, 2, dtype="f"), "mask": np.ones((4, 2), "f")}),
+        ("int64[N, 2] x, float[N, 2] mask", {"x": np.arange(8).reshape(4, 2), "mask": np.ones((4, 2), "f")}),
+        ("float[1, 2] x, float rate", {"x": np.eye(4, 2, dtype="f")[:, None], "rate": np.full(4, 16_000, "f")}),
+        ("int64[N, 2] x", {"x": np.zeros((4, 2), np.int64)}),
+        ("float[N, 1] x", {"x": np.zeros((1, 1), np.float32)}),
+    ],
+)
+def test_a_constant_beside_what_varies_and_a_constant_of_integers_pass(inputs, arrays):
+    fitted = fit_arrays(arrays, None, graph(inputs), Preprocessing(), "data.npz")
+    assert list(fitted.dataset.inputs) == list(arrays)
+
+
+def test_one_other_value_in_the_last_of_many_samples_is_variety():
+    array = np.zeros((5000, 3), np.float32)
+    array[-1, 0] = 1
+    assert len(fit(array, "float[N, 3] x").dataset) == 5000
+
+
 def test_raw_bytes_without_preprocessing_are_noted_and_not_guessed():
     fitted = fit(bytes_of(5, 3, 8, 6), preprocessing=Preprocessing())
     assert "--scale" in fitted.notes[0]
@@ -152,7 +186,7 @@ def test_whole_sets_have_the_shape_of_the_input_after_the_sample_dimension():
 )
 def test_channels_of_whole_sets_are_one_dimension_further(signature, axis):
     model = graph(f"{signature}, float threshold")
-    arrays = {"x": np.ones((4, *model.inputs[0].shape), np.float32), "threshold": np.ones(4, np.float32)}
+    arrays = {"x": np.ones((4, *model.inputs[0].shape), np.float32), "threshold": np.arange(4, dtype=np.float32)}
     data = fit_arrays(arrays, None, model, Preprocessing(), "data.npz").dataset
     assert data.feeds["x"].channel_axis == axis
     assert not data.feeds["threshold"].normalise

@@ -15,10 +15,10 @@ def dicts():
         yield {"x": np.full((2, 3), start, np.float32), "labels": np.array([start, start + 1])}
 
 def pairs():
-    return [[torch.ones(2, 3), torch.tensor([1, 0])]]
+    return [[torch.eye(2, 3), torch.tensor([1, 0])]]
 
 def named_pairs():
-    yield {"x": np.zeros((2, 3))}, [0, 1]
+    yield {"x": np.eye(2, 3)}, [0, 1]
 
 def arrays():
     buffer = np.zeros((1, 3), np.float32)
