@@ -52,6 +52,18 @@ bare (float[N, 1, 8, 8] image) => (float[N, 4] logits)
   logits = Gemm<transB = 1>(f, w3)
 }
 """
+PARTLY_QUANTIZED = """
+<ir_version: 8, opset_import: ["" : 17]>
+partly (float[N, 1, 8, 8] image) => (float[N, 4] logits)
+  <int8[2, 1, 2, 2] levels = {1, -2, 3, -4, 5, -6, 7, -8}, float step = {0.1}, int8 zero = {0},
+   float[4, 32] fc_weight> {
+  w = DequantizeLinear(levels, step, zero)
+  c = Conv<strides = [2, 2]>(image, w)
+  r = Relu(c)
+  f = Flatten(r)
+  logits = Gemm<transB = 1>(f, fc_weight)
+}
+"""
 NESTED = """
 <ir_version: 10, opset_import: ["" : 18, "lab" : 1]>
 g (float[N, 16] x) => (float[N, 8] y) {

@@ -5,7 +5,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from pipeline_cases import BARE, CONVOLUTIONAL, NESTED, STREAMING, TWO_WAY, write
+from pipeline_cases import BARE, CONVOLUTIONAL, NESTED, PARTLY_QUANTIZED, STREAMING, TWO_WAY, write
 
 from toolchain import compress
 from toolchain.errors import DataError
@@ -75,6 +75,22 @@ def test_every_kernel_computes_what_the_module_does(model, data, tmp_path, kerne
     kernels = {row["kernel"] for row in result.report["weights"]["tensors"]}
     assert kernel in kernels
     assert result.report["quality"]["drop"] < 0.5
+
+
+def test_what_is_quantized_already_stays_so_and_the_rest_is_compressed(tmp_path, data):
+    model = write(PARTLY_QUANTIZED, tmp_path / "partly.onnx")
+    result = compress(model, quant="4bit", data=data, epochs=1, output=tmp_path / "small.onnx")
+    assert [row["name"] for row in result.report["weights"]["tensors"]] == ["fc_weight"]
+    assert any(note.startswith("The model is quantized already, in 1 node") for note in result.report["notes"])
+    before, after = (
+        [
+            onnx.numpy_helper.to_array(item).tolist()
+            for item in onnx.load(path).graph.initializer
+            if item.dims[1:2] == [1]
+        ]
+        for path in (model, result.path)
+    )
+    assert before[0] in after  # under a shorter name
 
 
 def test_without_data_the_report_says_that_accuracy_was_not_measured(model, tmp_path):

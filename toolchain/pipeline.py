@@ -37,6 +37,7 @@ from toolchain.notes import frozen_note, tell, training_notes, ways
 from toolchain.outputs import check_output, default_checkpoint, default_output, default_report
 from toolchain.plan import Allocate, Device, EncodingName, Objective, Precision, TargetName
 from toolchain.progress import NullProgress, Progress
+from toolchain.quantized import quantized_note
 from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 from toolchain.resume import can_resume, identify
@@ -181,7 +182,10 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
     workload = load_workload(teacher, data, evaluation, preprocessing or Preprocessing(), plan.train.seed)
     trainer = make_trainer(plan.train, OnnxModule(graph).to(teacher.device), teacher, workload, told)
     lent = lend_normalization(plan.train, trainer)
-    notes = tell(told, note, frozen_note(teacher), *workload.notes, *ways(trainer, plan, lent, resumed))
+    notes = [
+        *tell(told, note, quantized_note(graph), frozen_note(teacher), *workload.notes),
+        *tell(told, *ways(trainer, plan, lent, resumed)),
+    ]
     loaded = time.monotonic()
 
     until = None if plan.train.budget_s is None else started + plan.train.budget_s - _reserve(plan.train.budget_s)

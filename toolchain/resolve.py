@@ -12,6 +12,7 @@ from toolchain.graph.layout import find_layouts
 from toolchain.plan import DEFAULT_MAX_DROP, Plan, PruneStep, QuantizeStep, Step
 from toolchain.prunable import find_prunable
 from toolchain.pruning import PruneWish, prune_step
+from toolchain.quantized import count_nodes, quantized_operators
 from toolchain.recipe import Recipe, TensorRule
 from toolchain.structures import UNSTRUCTURED, Structure
 from toolchain.trainable import usable_weights
@@ -36,10 +37,7 @@ def make_plan(graph: Graph, recipe: Recipe) -> Plan:
     weights = usable_weights(graph)
     usable = {weight.name: weight for weight in weights if not weight.reason}
     if not usable:
-        raise RecipeError(
-            f"nothing to prune or quantize: {_refused(weights)}",
-            hint="weights of Conv, ConvTranspose, Gemm and MatMul can be, as float32 constants; see compress inspect",
-        )
+        raise _nothing_to_do(graph, weights)
     wishes = dict.fromkeys(usable, _Wish())
     for rule in recipe.rules:
         for name in _matched(rule, weights):
@@ -62,6 +60,20 @@ def make_plan(graph: Graph, recipe: Recipe) -> Plan:
         quant_schedule=recipe.quant_schedule,
         calibration=recipe.calibration,
         export=recipe.export,
+    )
+
+
+def _nothing_to_do(graph: Graph, weights: tuple[Weight, ...]) -> RecipeError:
+    quantized = quantized_operators(graph)
+    if quantized:
+        return RecipeError(
+            f"nothing to prune or quantize: the model is quantized already, in {count_nodes(quantized)}: "
+            f"{_refused(weights)}",
+            hint="give the float model that it was made from",
+        )
+    return RecipeError(
+        f"nothing to prune or quantize: {_refused(weights)}",
+        hint="weights of Conv, ConvTranspose, Gemm and MatMul can be, as float32 constants; see compress inspect",
     )
 
 
