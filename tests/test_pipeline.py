@@ -75,6 +75,7 @@ def test_every_kernel_computes_what_the_module_does(model, data, tmp_path, kerne
     kernels = {row["kernel"] for row in result.report["weights"]["tensors"]}
     assert kernel in kernels
     assert result.report["quality"]["drop"] < 0.5
+    assert any(note.startswith("4-bit weights of ") and " run as " in note for note in result.report["notes"])
 
 
 def test_what_is_quantized_already_stays_so_and_the_rest_is_compressed(tmp_path, data):

@@ -222,10 +222,8 @@ def _schedule(wish: PruneSchedule) -> Schedule:
 
 
 def _quantize_pass(plan: Plan, run: Run) -> Quantize:
-    targets, wish = plan.quantize.targets if plan.quantize is not None else (), plan.quant_schedule
-    specs = {
-        name: QuantSpec("uniform", run.done.bits[name]) if name in run.done.bits else spec for name, spec in targets
-    }
+    wish = plan.quant_schedule
+    specs = plan.quantize.grids(run.done.bits) if plan.quantize is not None else {}
     return Quantize(
         targets=_level_targets(run.trainer.module, specs),
         schedule=Schedule(wish.rho, update_every=wish.update_every, path="fixed", snaps=wish.snaps),

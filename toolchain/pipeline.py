@@ -45,6 +45,7 @@ from toolchain.run import Compression, Run
 from toolchain.source import load_source
 from toolchain.storage import write_encoded
 from toolchain.trainers import lend_normalization, make_trainer
+from toolchain.widths import width_notes
 from toolchain.workload import load_workload
 
 # Parts of the whole job's time, for the time left; the rest is training.
@@ -228,7 +229,12 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         },
         convergence=done.log,
         phases=[asdict(row) for row in done.phases],
-        notes=[*notes, *tell(told, describe_dead(weights), note, *training_notes(plan, done))],
+        notes=[
+            *notes,
+            *tell(told, describe_dead(weights), note),
+            *tell(told, *width_notes(plan, done, trainer.module, written.tensors)),
+            *tell(told, *training_notes(plan, done)),
+        ],
     )
     document = build_report(measured)
     page = write_report(document, folder)

@@ -1,6 +1,7 @@
 """The plan: what will be done to which tensor, resolved before any compute; JSON-able through and through."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -86,6 +87,10 @@ class QuantizeStep:
     def names(self) -> tuple[str, ...]:
         """Every tensor that is quantized."""
         return tuple(name for name, _ in self.targets)
+
+    def grids(self, bits: Mapping[str, int]) -> dict[str, QuantSpec]:
+        """Return the grid family by tensor name, where ``bits`` holds those that were found by measuring."""
+        return {name: QuantSpec("uniform", bits[name]) if name in bits else spec for name, spec in self.targets}
 
 
 Step = PruneStep | QuantizeStep

@@ -5,6 +5,7 @@ from toolchain.export.check import check_export
 from toolchain.export.choice import KernelChoice, Wish, choose_kernels, could_be_int8
 from toolchain.export.draft import StoredTensor
 from toolchain.export.folding import check_folded
+from toolchain.export.kernels import held_bits
 from toolchain.export.layers import time_dense
 from toolchain.export.lean import shorten
 from toolchain.export.parity import OutputParity, Parity, verify
@@ -33,6 +34,7 @@ __all__ = [
     "choose_kernels",
     "could_be_int8",
     "find_loss",
+    "held_bits",
     "move_biases_onto_steps",
     "shorten",
     "time_dense",

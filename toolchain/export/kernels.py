@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from toolchain.errors import ExportError, nearest
 from toolchain.export import dynamic, floats, gathered, gathered_int8, int8, nbits
 from toolchain.export.draft import Draft
+from toolchain.export.weights import weight_levels
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node
+from toolchain.module import OnnxModule
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,13 @@ class Kernel:
         lower: stores the node's weight in the layout that the kernel reads, and changes the node and its constants.
         objection: why a node cannot run this way; empty when it can.
         opset: the first ai.onnx version that has what the kernel adds.
+        bits: that a session holds for every weight it multiplies by; None where its levels decide.
     """
 
     lower: Callable[[Draft, Node], None]
     objection: Callable[[Graph, Node, TensorFormat | None], str]
     opset: int
+    bits: int | None
 
 
 def _no_objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> str:  # noqa: ARG001 - as the others
@@ -30,18 +34,30 @@ def _no_objection(graph: Graph, node: Node, weight_format: TensorFormat | None) 
 
 
 KERNELS = {
-    "float": Kernel(floats.lower_float, _no_objection, opset=7),
-    "int8": Kernel(int8.lower_int8, int8.objection, opset=13),  # DequantizeLinear per channel
-    "nbits": Kernel(nbits.lower_nbits, nbits.objection, opset=11),  # MatMulInteger 10, but its weight is packed
-    "dynamic": Kernel(dynamic.lower_dynamic, dynamic.objection, opset=11),  # DynamicQuantizeLinear
-    "gathered": Kernel(gathered.lower_gathered, gathered.objection, opset=10),  # Slice by inputs
-    "gathered_int8": Kernel(gathered_int8.lower_gathered_int8, gathered_int8.objection, opset=13),  # Split by inputs
+    "float": Kernel(floats.lower_float, _no_objection, opset=7, bits=32),
+    "int8": Kernel(int8.lower_int8, int8.objection, opset=13, bits=8),  # DequantizeLinear per channel
+    # MatMulInteger 10, but its weight is packed.
+    "nbits": Kernel(nbits.lower_nbits, nbits.objection, opset=11, bits=None),
+    "dynamic": Kernel(dynamic.lower_dynamic, dynamic.objection, opset=11, bits=8),  # DynamicQuantizeLinear
+    "gathered": Kernel(gathered.lower_gathered, gathered.objection, opset=10, bits=32),  # Slice by inputs
+    # Split by inputs.
+    "gathered_int8": Kernel(gathered_int8.lower_gathered_int8, gathered_int8.objection, opset=13, bits=8),
 }
 
 
 def weight_of(graph: Graph, formats: Mapping[str, TensorFormat], node: Node) -> str | None:
     """Return the compressed weight that a node reads, or None."""
     return next((name for name in node.inputs if name in formats and name in graph.initializers), None)
+
+
+def held_bits(module: OnnxModule, weight: str, kernel: str) -> int:
+    """Return how many bits a session holds for every value of a weight that it multiplies by.
+
+    Raises:
+        ExportError: the levels decide, and the weight is on no grid, or has left its format.
+    """
+    fixed = KERNELS[kernel].bits
+    return nbits.bits_for(weight_levels(module, weight)) if fixed is None else fixed
 
 
 def check_kernels(graph: Graph, formats: Mapping[str, TensorFormat], kernels: Mapping[str, str]) -> None:
