@@ -13,6 +13,15 @@ from toolchain.module import OnnxModule
 
 BOTH, MAKERS = ("makes", "reads"), ("makes",)
 
+# Self-attention as exporters write it: s are the sizes of the heads, e those of all of them together.
+HEADS = (
+    "q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) "
+    "qh = Reshape(q, s) kh = Reshape(k, s) vh = Reshape(v, s) "
+    "qt = Transpose<perm=[0,2,1,3]>(qh) kt = Transpose<perm=[0,2,3,1]>(kh) vt = Transpose<perm=[0,2,1,3]>(vh) "
+    "a = MatMul(qt, kt) p = Softmax<axis=-1>(a) o = MatMul(p, vt) ot = Transpose<perm=[0,2,1,3]>(o) "
+    "m = Reshape(ot, e) y = MatMul(m, wo)"
+)
+
 
 def model_of(inputs, body, opset=18, ir_version=10, **constants):
     """A graph from ``inputs`` to y; constants are given by shape, and random, or as arrays."""

@@ -1,24 +1,25 @@
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import onnx.parser
 import pytest
 import torch
+from run_cases import run, trainer_for
 
-from calibration.data import Dataset, Preprocessing
+from passes import admm_training
 from passes.allowance import Allowance
-from passes.objective import Objective
-from passes.trainer import Trainer
+from passes.bits import BITS
+from passes.snapping import Snapped
 from toolchain import compression, shrinking
-from toolchain.augmentation import NONE
 from toolchain.compression import prune_pass, run_passes
 from toolchain.deadline import Deadline, deadline_for
 from toolchain.errors import TrainingError
+from toolchain.export import write_model
 from toolchain.graph import load_graph
 from toolchain.graph.layout import Layout
 from toolchain.measure.structure import find_structure
 from toolchain.module import OnnxModule
-from toolchain.progress import NullProgress
 from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 from toolchain.run import Run
@@ -41,6 +42,18 @@ root (float[N, 4] x) => (float[N, 3] y) <float[3, 4] w1> {
 """
 
 
+WIDE = """
+<ir_version: 8, opset_import: ["" : 17]>
+wide (float[N, 16] x) => (float[N, 4] y) <float[128, 16] w1, float[32, 128] w2, float[4, 32] w3> {
+  h = Gemm<transB = 1>(x, w1)
+  a = Relu(h)
+  k = Gemm<transB = 1>(a, w2)
+  b = Relu(k)
+  y = Gemm<transB = 1>(b, w3)
+}
+"""
+
+
 def build(text, zeros=0.0):
     proto = onnx.parser.parse_model(text)
     rng = np.random.default_rng(0)
@@ -50,35 +63,6 @@ def build(text, zeros=0.0):
         proto.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), info.name))
     del proto.graph.value_info[:]
     return load_graph(proto)
-
-
-def trainer_for(graph):
-    width = graph.inputs[0].shape[1]
-    x = np.random.default_rng(1).normal(size=(300, width)).astype(np.float32)
-    data = Dataset({"x": x}, None, Preprocessing(), "unlabelled", "random points")
-    return Trainer(
-        module=OnnxModule(graph),
-        teacher=OnnxModule(graph).eval(),
-        data=data.subset(np.arange(240)),
-        selection=data.subset(np.arange(240, 300)),
-        objective=Objective(("y",)),
-        batch_size=16,
-        learning_rate=5e-3,
-        precision=torch.float32,
-        augmentation=NONE,
-        moves_normalization=True,
-        rng=np.random.default_rng(0),
-        progress=NullProgress(),
-    )
-
-
-def run(graph, recipe, tmp_path, epochs=4, **request):
-    path = tmp_path / "recipe.toml"
-    path.write_text('[export]\nkernel = "float"\n' + recipe)
-    plan = make_plan(graph, read_request(Request(recipe=path, epochs=epochs, **request)))
-    trainer = trainer_for(graph)
-    passes = Run(trainer, deadline_for(plan, trainer.steps_per_epoch, None), None)
-    return trainer, run_passes(plan, passes, {"x": trainer.data.inputs["x"][:1]})
 
 
 def nonzero_and_dead(trainer, done):
@@ -198,6 +182,66 @@ def test_channels_are_removed_from_all_layers_that_share_them(tmp_path, start):
     assert all(trainer.module.formats[name].mask.all() for name in ("w1", "w2"))
     assert [len(indices) for removed in done.removed for indices in removed.values()] == [8]
     assert trainer.module.graph.initializers.shape("w1") == (8, 6)
+
+
+def test_every_tensor_gets_as_few_bits_as_the_limit_allows(tmp_path):
+    trainer, done = run(build(WIDE), "", tmp_path, epochs=0, quant="8bit")
+    sizes = [write_model(trainer.module, {}).proto.ByteSize()]
+    assert not done.bits
+    for limit in (0.5, 10.0):
+        trainer, done = run(build(WIDE), "", tmp_path, epochs=0, quant="auto", gates={"max_drop": limit})
+        sizes.append(write_model(trainer.module, {}).proto.ByteSize())
+        assert set(done.bits) == {"w1", "w2", "w3"}
+        for name, bits in done.bits.items():
+            assert bits in BITS
+            assert 2 ** (bits - 1) < len(trainer.module.formats[name].grid.levels) <= 2**bits
+        (note,) = (note for note in done.notes if note.startswith("Bits were found by measuring"))
+        counts = Counter(done.bits.values()).items()
+        assert all(f"{count} tensor{'s' * (count > 1)} of {bits} bits" in note for bits, count in counts)
+        assert "more than" not in note
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+@pytest.mark.parametrize("pruned", [{}, {"prune": "4x"}], ids=str)
+def test_scales_that_learn_end_up_elsewhere_and_weights_on_them(tmp_path, pruned):
+    scales = []
+    for way in ("refit", "learned"):
+        trainer, done = run(
+            build(PERCEPTRON), f'[quant_schedule]\nscales = "{way}"\n', tmp_path, quant="3bit", **pruned
+        )
+        losses = [entry["selection_loss"] for entry in done.log if entry["phase"] == "train in grid"]
+        assert len(losses) > 2
+        assert np.isfinite(losses).all()
+        formats = trainer.module.formats
+        scales.append(torch.cat([formats[name].grid.scale for name in ("w1", "w2")]))
+        for name, weight in trainer.module.weights().items():
+            assert torch.equal(formats[name].project(weight), weight)
+    assert not torch.equal(*scales)
+
+
+def test_weights_that_snap_stay_on_their_levels(tmp_path, monkeypatch):
+    shares, held = [], []
+
+    class Watched(Snapped):
+        def snap(self, weights, share):
+            shares.append(share)
+            snapped = super().snap(weights, share)
+            return Watched(snapped.formats, snapped.fixed)
+
+        def hold(self, weights, levels):
+            super().hold(weights, levels)
+            for name, weight in weights.items():
+                fixed = self.fixed[name]
+                held.append(float(fixed.float().mean()))
+                assert torch.equal(self.formats[name].project(weight)[fixed], weight[fixed])
+
+    monkeypatch.setattr(admm_training, "Snapped", Watched)
+    trainer, done = run(build(PERCEPTRON), "[quant_schedule]\nsnaps = 3\n", tmp_path, quant="2bit")
+    assert shares == [0.25, 0.5, 0.75]
+    assert sorted(set(held)) == shares
+    assert np.isfinite([entry["selection_loss"] for entry in done.log]).all()
+    for name, weight in trainer.module.weights().items():
+        assert torch.equal(trainer.module.formats[name].project(weight), weight)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 import pytest
-from channel_cases import blocked, channels_of, check, ints, model_of, parts, removable
+from channel_cases import HEADS, blocked, channels_of, check, ints, model_of, parts, removable
 
 IMAGE = "float[N,4,5,5] x"
 TOKENS = "float[N,5,8] x"
@@ -30,15 +30,6 @@ def test_a_vector_becomes_an_image():
 def test_dimensions_of_one_come_and_go():
     body = "h = Conv(x, w) g = GlobalAveragePool(h) s = Squeeze(g, a) u = Unsqueeze(s, a) y = Conv(u, v)"
     assert removable(check(model_of(IMAGE, body, w=(6, 4, 1, 1), v=(3, 6, 1, 1), a=ints(2, 3)))) == {"w": 6}
-
-
-HEADS = (
-    "q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv) "
-    "qh = Reshape(q, s) kh = Reshape(k, s) vh = Reshape(v, s) "
-    "qt = Transpose<perm=[0,2,1,3]>(qh) kt = Transpose<perm=[0,2,3,1]>(kh) vt = Transpose<perm=[0,2,1,3]>(vh) "
-    "a = MatMul(qt, kt) p = Softmax<axis=-1>(a) o = MatMul(p, vt) ot = Transpose<perm=[0,2,1,3]>(o) "
-    "m = Reshape(ot, e) y = MatMul(m, wo)"
-)
 
 
 @pytest.mark.parametrize("width", [3, 6])  # of a head: less and more than there are heads
