@@ -2,18 +2,14 @@ import numpy as np
 import onnx.parser
 import pytest
 import torch
+from run_cases import trainer_for
 
-from calibration.data import Dataset, Preprocessing
-from passes.objective import Objective
-from passes.trainer import Trainer
-from toolchain.augmentation import NONE
+from passes.schedule import SCHEDULES
 from toolchain.checkpoint import Checkpoint
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for
 from toolchain.export import KernelChoice
 from toolchain.graph import load_graph
-from toolchain.module import OnnxModule
-from toolchain.progress import NullProgress
 from toolchain.request import Request, read_request
 from toolchain.resolve import make_plan
 from toolchain.run import Run
@@ -41,6 +37,15 @@ convolutions (float[N, 6] x) => (float[N, 3] y)
   c = Relu(k)
   f = Flatten(c)
   y = Gemm<transB = 1>(f, w3)
+}
+"""
+
+WIDE = """
+<ir_version: 8, opset_import: ["" : 17]>
+wide (float[N, 32] x) => (float[N, 32] y) <float[64, 32] w1, float[32, 64] w2> {
+  h = Gemm<transB = 1>(x, w1)
+  a = Relu(h)
+  y = Gemm<transB = 1>(a, w2)
 }
 """
 
@@ -82,8 +87,8 @@ def plan(graph, tmp_path):
     return plan_for(graph, tmp_path, prune="4x")
 
 
-def plan_for(graph, folder, **request):
-    (folder / "recipe.toml").write_text("[train]\nbatch_size = 16\n[prune_schedule]\nupdate_every = 3\n")
+def plan_for(graph, folder, schedule="update_every = 3", **request):
+    (folder / "recipe.toml").write_text(f"[prune_schedule]\n{schedule}\n")
     request = {"quant": "2bit", "epochs": 6, **request}
     return make_plan(graph, read_request(Request(recipe=folder / "recipe.toml", **request)))
 
@@ -102,22 +107,7 @@ def chosen(monkeypatch):
 
 
 def begin(graph, plan, checkpoint=None):
-    x = np.random.default_rng(1).normal(size=(180, 6)).astype(np.float32)
-    data = Dataset({"x": x}, None, Preprocessing(), "unlabelled", "random points")
-    trainer = Trainer(
-        module=OnnxModule(graph),
-        teacher=OnnxModule(graph).eval(),
-        data=data.subset(np.arange(150)),
-        selection=data.subset(np.arange(150, 180)),
-        objective=Objective(("y",)),
-        batch_size=plan.train.batch_size,
-        learning_rate=5e-3,
-        precision=torch.float32,
-        augmentation=NONE,
-        moves_normalization=True,
-        rng=np.random.default_rng(0),
-        progress=NullProgress(),
-    )
+    trainer = trainer_for(graph, samples=180)
     lent = lend_normalization(plan.train, trainer)
     return Run(trainer, deadline_for(plan, trainer.steps_per_epoch, None), checkpoint, lent)
 
@@ -131,7 +121,6 @@ def go(run, plan, saved=None):
     ("life", "request_"),
     [
         (1, {"prune": "4x"}),
-        (2, {"prune": "4x"}),
         (5, {"prune": "4x"}),
         (11, {"prune": "4x"}),
         (3, {"prune": "2x", "structure": "channel", "round_to": 4}),
@@ -140,6 +129,26 @@ def go(run, plan, saved=None):
 def test_a_run_that_is_interrupted_after_every_few_steps_ends_the_same(graph, tmp_path, chosen, life, request_):
     run = check_interrupted(graph, tmp_path, chosen, life, request_)
     assert run.done.removed  # hidden units that nothing reads, or that were pruned
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        *(f'schedule = "{name}"\nupdates = 9' for name in SCHEDULES),
+        'ramp = "balanced"\nupdates = 9',
+        "blend = 0.5\nadmm_share = 0.2\nregrow_share = 0.1",
+        '[quant_schedule]\nsnaps = 3\nscales = "learned"\ntime_share = 0.8\nadmm_share = 0.8',
+    ],
+    ids=lambda lines: lines.replace("\n", ", "),
+)
+def test_a_run_of_every_schedule_that_is_interrupted_ends_the_same(graph, tmp_path, chosen, schedule):
+    check_interrupted(graph, tmp_path, chosen, 7, {"prune": "4x", "schedule": schedule})
+
+
+def test_what_was_found_before_a_run_was_interrupted_holds(tmp_path, chosen):
+    request = {"prune": "2x", "structure": "groups", "quant": "auto"}
+    run = check_interrupted(graph_of(WIDE), tmp_path, chosen, 7, request)
+    assert set(run.done.costs) == set(run.done.bits) == {"w1", "w2"}
 
 
 @pytest.mark.parametrize(
@@ -177,8 +186,8 @@ def check_interrupted(graph, tmp_path, chosen, life, request_):
     assert lives > 50 / life
     assert done.log == expected.log
     assert done.kernels == expected.kernels
-    assert done.removed == expected.removed
-    assert done.dead == expected.dead
+    assert (done.removed, done.notes) == (expected.removed, expected.notes)
+    assert (done.dead, done.costs, done.bits) == (expected.dead, expected.costs, expected.bits)
     assert len(chosen) == 1
     ours, theirs = run.trainer.module, whole.trainer.module
     assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
