@@ -175,4 +175,4 @@ def describe_bits(choice: BitChoice, limit: float) -> str:
     told = (
         f"Bits were found by measuring: {parts}; rounded so, the model loses {choice.drop:.2f} points of held-out data"
     )
-    return f"{told}." if choice.within else f"{told}, more than the {limit:g} that it may: no bits tried lose less."
+    return f"{told}." if choice.within else f"{told}, more than the {limit:g} that it may: these are the most bits."

@@ -1,9 +1,13 @@
 """The README and the pages in ``docs``: what they link to is there."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from toolchain.plan import CalibrationOptions, ExportOptions, PruneSchedule, QuantSchedule
+from toolchain.recipe import RULE_KEYS, TOP_KEYS, TRAIN_KEYS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,6 +39,24 @@ def test_every_link_leads_somewhere(page):
 def test_every_page_is_linked_from_the_readme():
     readme = prose(ROOT / "README.md")
     assert all(f"docs/{page.name}" in readme for page in PAGES[1:])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        TOP_KEYS,
+        RULE_KEYS,
+        TRAIN_KEYS,
+        *(
+            [option.name for option in fields(options)]
+            for options in (PruneSchedule, QuantSchedule, CalibrationOptions, ExportOptions)
+        ),
+    ],
+    ids=lambda keys: keys[0],
+)
+def test_every_key_of_a_recipe_is_explained(keys):
+    page = (ROOT / "docs" / "compressing.md").read_text(encoding="utf-8")
+    assert [key for key in keys if not re.search(rf"\b{key} =|`{key}`", page)] == []
 
 
 def test_the_first_screen_says_what_it_is_and_how_to_try_it():

@@ -74,7 +74,7 @@ def test_where_no_bits_are_enough_the_most_are_taken_and_that_is_said(trainer):
     choice = choose_bits(trainer, by_bits(), -1.0, rounding(trainer, []))
     assert choice.bits == {"w1": 8, "w2": 8}
     assert not choice.within
-    assert "more than" in describe_bits(choice, -1.0)
+    assert "more than the -1 that it may: these are the most bits" in describe_bits(choice, -1.0)
     assert "2 tensors of 8 bits" in describe_bits(BitChoice({"a": 8, "b": 8}, 0.1, within=True), 0.5)
 
 

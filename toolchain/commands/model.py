@@ -93,7 +93,8 @@ class _ModelCommand(click.Command):
     "--quant",
     metavar="GRID",
     callback=understood_by(parse_quant),
-    help="8bit, 6bit, 5bit, 4bit, 3bit, 2bit, ternary, binary, auto; 4bit,asymmetric,block32; 3bit,power; 8bit,tensor.",
+    help="8bit, 6bit, 5bit, 4bit, 3bit, 2bit, ternary, binary; 4bit,asymmetric,block32; 3bit,power; 8bit,tensor; auto: "
+    "the fewest bytes (not milliseconds) within --max-drop.",
 )
 @click.option("--first-last", metavar="GRID", help="GRID of the first and last tensors: 8bit, or float.")
 @click.option(
