@@ -48,6 +48,8 @@ def choose_bits(
 ) -> BitChoice:
     """Return the fewest bits at which the model loses at most ``limit`` points; the module is left as it was.
 
+    Where it loses more than that with the most bits, those at which it loses no more than with them.
+
     Args:
         trainer: the model, its original and the selection data.
         targets: the grid of every tensor by number of bits.
@@ -75,14 +77,21 @@ def choose_bits(
             trainer.progress.update(SENSITIVITY_SHARE + (1 - SENSITIVITY_SHARE) * share, {})
         return drops[place]
 
-    low, high = 0, len(path) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if measure(middle) <= limit:
-            high = middle
-        else:
-            low = middle + 1
-    return BitChoice(path[low], measure(low), measure(low) <= limit)
+    def fewest(most_lost: float) -> int:
+        low, high = 0, len(path) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if measure(middle) <= most_lost:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    place = fewest(limit)
+    within = measure(place) <= limit
+    if not within:  # what pruning has lost, no number of bits brings back
+        place = fewest(measure(place))
+    return BitChoice(path[place], measure(place), within)
 
 
 def _with_few(trainer: Trainer) -> Trainer:
@@ -175,4 +184,4 @@ def describe_bits(choice: BitChoice, limit: float) -> str:
     told = (
         f"Bits were found by measuring: {parts}; rounded so, the model loses {choice.drop:.2f} points of held-out data"
     )
-    return f"{told}." if choice.within else f"{told}, more than the {limit:g} that it may: these are the most bits."
+    return f"{told}." if choice.within else f"{told}, more than the {limit:g} that it may; more bits do not lower that."

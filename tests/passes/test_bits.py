@@ -70,11 +70,15 @@ def test_a_stricter_limit_never_takes_fewer_bits(trainer):
     assert sums == sorted(sums)
 
 
-def test_where_no_bits_are_enough_the_most_are_taken_and_that_is_said(trainer):
+def test_where_no_bits_are_enough_no_more_is_lost_than_by_the_most_and_that_is_said(trainer, make_trainer):
+    rounded = make_trainer()
+    rounding(rounded, [])({"w1": 8, "w2": 8})
+    least = drop(rounded)
     choice = choose_bits(trainer, by_bits(), -1.0, rounding(trainer, []))
-    assert choice.bits == {"w1": 8, "w2": 8}
+    assert choice.drop <= least
+    assert sum(choice.bits.values()) < 16
     assert not choice.within
-    assert "more than the -1 that it may: these are the most bits" in describe_bits(choice, -1.0)
+    assert "more than the -1 that it may; more bits do not lower that" in describe_bits(choice, -1.0)
     assert "2 tensors of 8 bits" in describe_bits(BitChoice({"a": 8, "b": 8}, 0.1, within=True), 0.5)
 
 
