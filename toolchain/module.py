@@ -141,6 +141,8 @@ class OnnxModule(nn.Module):
                     yield name, result
                     value = on_device(known[name], self.device) if name in known else result
                     values[name] = self._on_grid(name, value)
+            for name in step.dead:
+                values.pop(name, None)
 
     def _initial_values(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is there before the first node runs: the initializers and the inputs."""

@@ -5,7 +5,8 @@ import pytest
 
 from calibration.data import Dataset, Preprocessing
 from toolchain.errors import ExportError
-from toolchain.export import check_export, check_folded, write_model
+from toolchain.export import check, check_export, check_folded, write_model
+from toolchain.export.differences import compare_tensors
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -32,6 +33,26 @@ def test_outputs_are_compared_in_numbers_and_class_scores_in_decisions(build, tm
         ("scores", samples, 1.0),
         ("map", 0, None),
     ]
+    assert [(item.name, item.op) for item in parity.tensors] == [("scores", "MatMul"), ("map", "Reshape")]
+
+
+@pytest.mark.parametrize(("size", "samples"), [("N", 4), ("16", 16)])
+def test_values_inside_are_compared_on_a_few_samples(build, compress, tmp_path, monkeypatch, size, samples):
+    seen = []
+
+    def compare(model, module, batch):
+        seen.append(len(batch["x"]))
+        return compare_tensors(model, module, batch)
+
+    monkeypatch.setattr(check, "compare_tensors", compare)
+    module = build(TEXT % (size, size, size), SHAPES)
+    compress(module, 0.5, None)
+    x = np.random.default_rng(0).standard_normal((70, 8)).astype(np.float32)
+    file = tmp_path / "m.onnx"
+    file.write_bytes(write_model(module, {}).proto.SerializeToString())
+    parity = check_export(file, module, Dataset({"x": x}, None, Preprocessing(), "unlabelled", "noise"))
+    assert seen == [samples]
+    assert [item.name for item in parity.tensors] == ["scores", "wide", "map"]
 
 
 def test_a_file_that_computes_something_else_is_refused(build, tmp_path):

@@ -112,6 +112,7 @@ def test_names_from_the_model_are_inert(report):
     report["quality"]["fidelity"] = {evil: report["quality"]["fidelity"]["logits"]}
     report["convergence"][0]["phase"] = evil
     report["notes"] = [evil]
+    report["parity"]["tensors"][1] |= {"name": evil, "op": evil, "reason": evil}
     report["plan"] = [{"says": evil, "names": [evil]}]
     report["latency"][0] |= {
         "host": evil,
@@ -161,6 +162,22 @@ def test_sections_that_hold_nothing_are_left_out(report):
     assert 'id="weights"' not in page
     assert "not measured, no driver" in page
     checked(page)
+
+
+def test_the_differences_inside_are_told_and_may_be_missing_in_a_report_that_is_older(report):
+    page = render_html(report)
+
+    inside = page[page.index("Show the differences inside") :]
+    rows = re.findall(r"<tr><th scope=\"row\" class=\"mono\">(.*?)</tr>", inside[: inside.index("</table>")], re.DOTALL)
+    told = [re.sub(r"(<[^>]*>|\s)+", " ", row).strip() for row in rows]
+    assert told == [
+        "hidden Gemm 2.5e-07 3",
+        "inside MatMul not compared: it lies in a branch",
+        "logits Gemm not finite 1",
+    ]
+
+    del report["parity"]["tensors"]
+    assert "Show the differences inside" not in render_html(report)
 
 
 def test_phases_without_a_step_are_no_training(report):

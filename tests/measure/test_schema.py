@@ -46,6 +46,7 @@ def test_a_measured_report_follows_the_schema(report):
         (("latency", 0, "speedup"), None, r"report\.latency\[0\]\.speedup does not fit"),
         (("quality", "metric"), "luck", r"report\.quality\.metric .*'luck' is not one of"),
         (("latency", 0, "speedup_ci95"), [1.0], r"report\.latency\[0\]\.speedup_ci95 .*too short"),
+        (("parity", "tensors", 0, "op"), None, r"report\.parity\.tensors\[0\]\.op .*None is not of type 'string'"),
         (("seed",), True, r"report\.seed .*True is not of type 'integer'"),
     ],
 )

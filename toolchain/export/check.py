@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from calibration.data import Batch, Dataset
 from toolchain.export.decisions import compare_decisions
+from toolchain.export.differences import compare_tensors
 from toolchain.export.folding import check_folded
 from toolchain.export.parity import Parity, verify
 from toolchain.module import OnnxModule
 
 BATCH = 16
 BATCHES = 4  # that outputs are compared on, number by number
+TENSORS = 4  # samples that values inside are compared on, at most
 DECISIONS = 5000  # samples that are compared by their class, at most
 
 
@@ -29,17 +31,18 @@ def check_export(model: Path, module: OnnxModule, data: Dataset) -> Parity:
     """
     check_folded(model, module.graph)
     fixed = module.graph.batch_size
-    size = fixed or min(len(data), BATCH)
 
-    def batches() -> Iterator[Batch]:
+    def batches(size: int) -> Iterator[Batch]:
         return (batch for batch in data.batches(size) if len(batch) == size or fixed is None)
 
-    parity = verify(model, module, (batch.feeds for batch in islice(batches(), BATCHES)))
-    decisions = compare_decisions(model, module, islice(batches(), max(1, DECISIONS // size)))
+    size = fixed or min(len(data), BATCH)
+    parity = verify(model, module, (batch.feeds for batch in islice(batches(size), BATCHES)))
+    decisions = compare_decisions(model, module, islice(batches(size), max(1, DECISIONS // size)))
     outputs = [
         replace(output, samples=decisions[output.name].samples, same_class=decisions[output.name].share)
         if output.name in decisions
         else output
         for output in parity.outputs
     ]
-    return replace(parity, outputs=tuple(outputs))
+    tensors = [compare_tensors(model, module, batch.feeds) for batch in islice(batches(fixed or TENSORS), 1)]
+    return replace(parity, outputs=tuple(outputs), tensors=tuple(chain.from_iterable(tensors)))

@@ -9,7 +9,7 @@ import torch
 
 from calibration.classes import class_outputs
 from calibration.data import Batch
-from toolchain.export.sessions import open_session
+from toolchain.export.sessions import open_session, run_outputs
 from toolchain.module import OnnxModule
 
 SECONDS = 10.0  # that the comparison may take
@@ -40,12 +40,10 @@ def compare_decisions(
         seconds: after which no further batch is begun.
     """
     session, names = open_session(model, threads=0), [value.name for value in module.graph.outputs]
-    wanted = {value.name for value in session.get_inputs()}
     found: dict[str, Decisions] = {}
     until = time.monotonic() + seconds
     for batch in batches:
-        feeds = {name: array for name, array in batch.feeds.items() if name in wanted}
-        got = dict(zip(names, session.run(names, feeds), strict=True))
+        got = dict(zip(names, run_outputs(session, names, batch.feeds), strict=True))
         scores = class_outputs(got, len(batch))
         if not scores:
             break

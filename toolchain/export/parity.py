@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 
 from toolchain.errors import ExportError
-from toolchain.export.sessions import open_session
+from toolchain.export.differences import TensorDifference, difference, inner_values, module_values
+from toolchain.export.sessions import open_session, run_outputs
 from toolchain.graph import Node
 from toolchain.module import OnnxModule
+from toolchain.ops import to_numpy
 
 # Largest error allowed, as a part of the largest magnitude of the reference. Measured (onnxruntime 1.31.1, LeNet-5 and
 # ResNet-20, 64 images): float 1e-7 to 5e-7, another order of summation. int8 up to 0.013: a sum that lies on the border
@@ -62,12 +63,14 @@ class Parity:
         max_abs_error: of the output that comes nearest to its tolerance.
         tolerance: of that output: a part of its largest magnitude that depends on the kernels in the file.
         outputs: one by one.
+        tensors: what is known of the values inside, on one batch; they are not judged.
     """
 
     judged: str
     max_abs_error: float
     tolerance: float
     outputs: tuple[OutputParity, ...]
+    tensors: tuple[TensorDifference, ...] = ()
 
 
 def verify(model: Path | bytes, module: OnnxModule, batches: Iterable[Mapping[str, np.ndarray]]) -> Parity:
@@ -76,8 +79,7 @@ def verify(model: Path | bytes, module: OnnxModule, batches: Iterable[Mapping[st
     Raises:
         ExportError: an output is beyond the tolerance of the file's kernels; it names the first value that is.
     """
-    proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model)
-    kernel = _loosest_kernel(proto)
+    kernel = _loosest_kernel(model)
     tolerance, judged = TOLERANCES[kernel], "end to end"
     session = open_session(model, threads=0)
     names = [value.name for value in module.graph.outputs]
@@ -87,14 +89,14 @@ def verify(model: Path | bytes, module: OnnxModule, batches: Iterable[Mapping[st
     module.eval()
     try:
         for batch in batches:
-            got = dict(zip(names, _run(session, names, batch), strict=True))
+            got = dict(zip(names, run_outputs(session, names, batch), strict=True))
             expected = _reference(module, batch, names)
             for name in names:
-                error, magnitude = _difference(got[name], expected[name], _floor(name, makers))
+                error, magnitude = difference(got[name], expected[name], _floor(name, makers))
                 errors[name], largest[name] = max(errors[name], error), max(largest[name], magnitude)
                 if error <= tolerance * magnitude:
                     continue
-                culprit = _first_diverging(proto, module, makers, batch, NODE_TOLERANCES[kernel])
+                culprit = _first_diverging(model, module, makers, batch, NODE_TOLERANCES[kernel])
                 if culprit or not error <= CARRIED[kernel] * magnitude:
                     raise ExportError(
                         f"output {name!r} of the exported model is off by {error:.3g} of {magnitude:.3g} in ONNX "
@@ -109,7 +111,8 @@ def verify(model: Path | bytes, module: OnnxModule, batches: Iterable[Mapping[st
     return Parity(judged, worst.max_abs_error, worst.tolerance, outputs)
 
 
-def _loosest_kernel(proto: onnx.ModelProto) -> str:
+def _loosest_kernel(model: Path | bytes) -> str:
+    proto = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model)
     operators = {node.op_type for node in proto.graph.node}
     if "QuantizeLinear" in operators:
         return "int8"
@@ -118,18 +121,9 @@ def _loosest_kernel(proto: onnx.ModelProto) -> str:
     return "nbits" if "MatMulNBits" in operators else "float"
 
 
-def _run(session: onnxruntime.InferenceSession, names: list[str], batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    wanted = {value.name for value in session.get_inputs()}
-    try:
-        outputs: list[np.ndarray] = session.run(names, {name: batch[name] for name in batch if name in wanted})
-    except Exception as error:  # onnxruntime's errors have no common base class
-        raise ExportError(f"the exported model does not run in ONNX Runtime: {error}") from error
-    return outputs
-
-
 def _reference(module: OnnxModule, batch: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
     with torch.no_grad():
-        return {name: value.cpu().numpy() for name, value in module.run(batch, names).items()}
+        return {name: to_numpy(value) for name, value in module.run(batch, names).items()}
 
 
 def _floor(name: str, makers: Mapping[str, Node]) -> float:
@@ -143,38 +137,18 @@ def _floor(name: str, makers: Mapping[str, Node]) -> float:
     return 1.0 if maker is not None and maker.op in UNIT_RANGE else 0.0
 
 
-def _difference(got: np.ndarray, expected: np.ndarray, floor: float) -> tuple[float, float]:
-    """Return the largest absolute error, infinite where shapes differ, and the reference's magnitude or ``floor``."""
-    if got.shape != expected.shape:
-        return float("inf"), 1.0
-    if not expected.size:
-        return 0.0, 0.0
-    expected, got = expected.astype(np.float64), got.astype(np.float64)
-    return float(np.abs(got - expected).max()), max(floor, float(np.abs(expected).max()))
-
-
 def _first_diverging(
-    proto: onnx.ModelProto,
+    model: Path | bytes,
     module: OnnxModule,
     makers: Mapping[str, Node],
     batch: Mapping[str, np.ndarray],
     tolerance: float,
 ) -> str:
     """Say which node is the first whose result is beyond the tolerance on the runtime's own values; ``""`` if none."""
-    made = {name for node in proto.graph.node for name in node.output if name}
-    names = [name for node in module.graph.nodes for name in node.outputs if name in made]
-    shown = onnx.ModelProto()
-    shown.CopyFrom(proto)
-    present = {value.name for value in proto.graph.output}
-    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
-    known = dict(zip(names, _run(open_session(shown, threads=0), names, batch), strict=True))
-    for name, result in module.replay(batch, known):
-        if name not in known or not isinstance(result, torch.Tensor):
-            continue
-        rounded = module.formats.get(name)  # so is what the file has under this name, unless its readers round it
-        found = result if rounded is None or rounded.own_range else rounded.project(result)
+    known = inner_values(model, makers, batch)
+    for name, found in module_values(module, batch, known.keys(), known):
         node = makers[name]
-        error, magnitude = _difference(known[name], found.cpu().numpy(), _floor(name, makers))
+        error, magnitude = difference(known[name], found, _floor(name, makers))
         if not error <= tolerance * magnitude:
             return (
                 f"the first value that diverges is {name!r}, made by {node.op} node {node.name!r} "

@@ -48,6 +48,22 @@ def open_session(
         raise ExportError(f"ONNX Runtime does not load the exported model: {error}") from error
 
 
+def run_outputs(
+    session: onnxruntime.InferenceSession, names: Sequence[str], feeds: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    """Return the outputs ``names`` of one run; feeds that the model does not take are left out.
+
+    Raises:
+        ExportError: the session does not run.
+    """
+    wanted = {value.name for value in session.get_inputs()}
+    try:
+        outputs: list[np.ndarray] = session.run(names, {name: feeds[name] for name in feeds if name in wanted})
+    except Exception as error:  # onnxruntime's errors have no common base class
+        raise ExportError(f"the exported model does not run in ONNX Runtime: {error}") from error
+    return outputs
+
+
 def time_interleaved(
     sessions: Sequence[onnxruntime.InferenceSession], feeds: Mapping[str, np.ndarray], seconds: float
 ) -> list[float]:

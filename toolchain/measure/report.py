@@ -36,7 +36,7 @@ class Measurements:
         weights: from ``weights_section``.
         quality: from ``quality_section``.
         latency: from ``measure_latency``.
-        parity: ``{judged, max_abs_error, tolerance, outputs}``.
+        parity: ``{judged, max_abs_error, tolerance, outputs, tensors}``.
         timings: seconds by stage.
         convergence: the passes' log in order, ``{phase, step, primal, dual, loss, kept, ...}``, without what a phase
             does not have.
