@@ -4,6 +4,7 @@ import json
 import numpy as np
 import onnx
 import onnx.parser
+import onnxruntime
 import pytest
 from pipeline_cases import BARE, CONVOLUTIONAL, NESTED, PARTLY_QUANTIZED, STREAMING, TWO_WAY, write
 
@@ -47,6 +48,7 @@ def test_prune_and_quant_write_a_smaller_file_with_exactly_the_asked_weights(mod
     assert report["quality"]["samples"] == 60
     assert report["parity"]["max_abs_error"] <= report["parity"]["tolerance"]
     assert [output["samples"] for output in report["parity"]["outputs"]] == [60]
+    assert [(row["op"], row["reason"]) for row in report["parity"]["tensors"]] == [("Conv", ""), ("Gemm", "")]
     assert hashlib.sha256(model.read_bytes()).hexdigest() == before == report["model"]["sha256"]
     assert json.loads((tmp_path / "small-report" / "report.json").read_text()) == report
     assert "<svg" in result.report_path.read_text()
@@ -92,6 +94,21 @@ def test_what_is_quantized_already_stays_so_and_the_rest_is_compressed(tmp_path,
         for path in (model, result.path)
     )
     assert before[0] in after  # under a shorter name
+
+
+@pytest.mark.parametrize("asked", [{"prune": "4x", "quant": "2bit"}, {"quant": "4bit"}, {"quant": "8bit"}], ids=str)
+def test_a_portable_file_has_standard_operators_of_opset_18_at_most(model, data, tmp_path, asked):
+    result = compress(model, data=data, epochs=1, target="portable", output=tmp_path / "small.onnx", **asked)
+    proto = onnx.load(result.path)
+    assert {node.domain for node in proto.graph.node} == {""}
+    assert {entry.domain: entry.version <= 18 for entry in proto.opset_import} == {"": True}
+    assert not proto.functions
+    assert "MatMulNBits" not in {node.op_type for node in proto.graph.node}
+    onnx.checker.check_model(proto, full_check=True)
+    session = onnxruntime.InferenceSession(result.path, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"image": np.zeros((3, 1, 8, 8), np.float32)})
+    assert logits.shape == (3, 4)
+    assert np.isfinite(logits).all()
 
 
 def test_without_data_the_report_says_that_accuracy_was_not_measured(model, tmp_path):

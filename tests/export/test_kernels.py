@@ -105,6 +105,16 @@ def test_other_convolutions_do_not_run_as_matmulnbits(build, compress, attribute
         write_model(module, {"n": "nbits"})
 
 
+def test_a_transposed_convolution_has_no_integer_kernel_on_the_cpu(build, compress):
+    text = "(float[N, 4, 9, 9] x) => (float[N, 8, 11, 11] y) { [n] y = ConvTranspose (x, w) }"
+    module = build(HEAD + text, {"w": (4, 8, 3, 3)})
+    compress(module, 1.0, EIGHT)
+    with pytest.raises(
+        ExportError, match="'n' cannot run as int8: ONNX Runtime has no integer ConvTranspose on the CPU"
+    ):
+        write_model(module, {"n": "int8"})
+
+
 def test_binary_nbits_weights_take_one_bit_each(build, compress):
     module = build(MATMUL.replace("100", "800").replace("24", "500"), {"w": (800, 500)})
     compress(module, 1.0, (-1, 1))

@@ -74,6 +74,18 @@ def put_on_blocks(module, levels, axis, size):
         module.tensor("w").copy_(module.formats["w"].project(weight))
 
 
+@pytest.mark.parametrize(
+    ("text", "shape"), [(MATMUL, (256, 512)), (GEMM, (32, 200)), (POINT, (5, 8, 1, 1))], ids=["MatMul", "Gemm", "1x1"]
+)
+@pytest.mark.parametrize("levels", [TWO, FOUR, tuple(range(-127, 128))], ids=["2 bit", "4 bit", "8 bit"])
+def test_the_operator_may_round_activations_to_8_bits(build, compress, text, shape, levels):
+    module = build(text, {"w": shape})
+    compress(module, 1.0, levels)
+    nodes = write_model(module, {"n": "nbits"}).proto.graph.node
+    (node,) = (node for node in nodes if node.op_type == "MatMulNBits")
+    assert {item.name: item.i for item in node.attribute}["accuracy_level"] == 4
+
+
 @pytest.mark.parametrize("levels", [TWO, FOUR, tuple(range(-127, 128))], ids=["2 bit", "4 bit", "8 bit"])
 @pytest.mark.parametrize(
     ("text", "shape", "block", "rounded"),

@@ -23,6 +23,8 @@ from toolchain.graph import Graph, Node
 
 def objection(graph: Graph, node: Node, weight_format: TensorFormat | None) -> str:
     """Return why a node cannot run in int8; empty when it can."""
+    if node.op == "ConvTranspose":
+        return "ONNX Runtime has no integer ConvTranspose on the CPU"
     if node.op not in ("Conv", "Gemm", "MatMul"):
         return f"there is no int8 {node.op}"
     reason = common_objection(graph, node, weight_format)

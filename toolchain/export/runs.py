@@ -92,6 +92,10 @@ class Wiring:
             is_zero = not filling or (filling in self.graph.initializers and not self.graph.initializers[filling].any())
             return node.attributes.get("mode", "constant") == "constant" and is_zero and node.since >= 11
         if node.op == "Resize":
+            # What mode linear makes would fit the grid, but the runtime (1.31.1) does so in float unless the file has
+            # it on levels. Then it cuts fractions off, half a level too low on average (a Conv on either side: 2.3 % of
+            # error in place of 1.8 %), and is slower: 0.92 ms for 64 channels from 32x32 to 64x64, in float 0.43 ms
+            # with the rounding before and after it.
             return node.attributes.get("mode", "nearest") == "nearest"
         return not any(name in self.consumers or name in self.outputs for name in node.outputs[1:] if name)
 
