@@ -138,3 +138,52 @@ def test_a_grid_that_clips_is_no_divergence(build, compress, calibrate, monkeypa
     data = write_model(module, kernels).proto.SerializeToString()
     monkeypatch.setitem(TOLERANCES, "int8", -1.0)  # as if the roundings of all layers had added up to more
     assert verify(data, module, [images]).judged == "node by node"
+
+
+PLACES = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N, 8] x) => (float[N, 8] y, int64[N] c, int64[2, M] p) {
+  [first] y = MatMul (x, w1)
+  [which] c = ArgMax <axis = 1, keepdims = 0> (y)
+  t = Greater (y, limit)
+  [where] p = NonZero (t)
+}
+"""
+
+
+def tipped(build):
+    """Return a file, a module of weights that are next to the same, and inputs of which these make another class."""
+    module = build(PLACES, {"w1": (8, 8), "limit": ()})
+    with torch.no_grad():
+        module.tensor("w1").copy_(torch.eye(8))
+        module.tensor("limit").fill_(1.00015)
+        data = write_model(module, {}).proto.SerializeToString()
+        module.tensor("w1")[0, 0] = 1.0002
+    return data, module, {"x": np.array([[1, 1.0001, 0, 0, 0, 0, 0, 0]], np.float32)}
+
+
+def test_of_integers_and_of_other_shapes_the_nodes_decide(build):
+    data, module, feeds = tipped(build)
+    y, c, p = verify(data, module, [feeds]).outputs
+    assert y.max_abs_error <= y.tolerance
+    assert (c.max_abs_error > 0, c.tolerance) == (True, None)
+    assert (p.max_abs_error, p.tolerance) == (None, None)
+
+
+def test_infinities_that_agree_are_no_difference(build):
+    text = TEXT.replace("[third] z = Relu (y)", "[low] n = Less (y, zero) [third] z = Where (n, least, y)")
+    module = build(text, SHAPES | {"zero": (), "least": ()})
+    with torch.no_grad():
+        module.tensor("zero").zero_()
+        module.tensor("least").fill_(-torch.inf)
+    assert verify(write_model(module, {}).proto.SerializeToString(), module, [batch(1)]).judged == "end to end"
+
+
+def test_a_fault_that_shows_late_is_found_after_roundings_that_were_carried_far(build, monkeypatch):
+    module = build(TEXT, SHAPES)
+    proto = write_model(module, {}).proto
+    monkeypatch.setitem(TOLERANCES, "float", -1.0)
+    found = spoiled(proto, "w2")
+    quiet = {"x": np.zeros((4, 8), np.float32)}  # on which nothing shows
+    with pytest.raises(ExportError, match="made by MatMul node 'second'"):
+        verify(found, module, [quiet, batch(1)])

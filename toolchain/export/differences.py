@@ -4,6 +4,7 @@ An output may agree by chance, or be off by an error that was made far before it
 compressed weights make are shown as well: they are made outputs of the file, for this comparison alone.
 """
 
+import math
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,18 +104,19 @@ def module_values(
 
 
 def difference(got: np.ndarray, expected: np.ndarray, floor: float = 0.0) -> tuple[float, float]:
-    """Return the largest absolute error, infinite where shapes differ, and the reference's magnitude or ``floor``.
+    """Return the largest absolute error and the reference's magnitude, of its finite values, or ``floor``.
 
-    The error is NaN where an element of both is infinite.
+    The error is infinite where shapes differ, and where one of both is not finite and the other is something else: the
+    -inf of a masked score is like any other value.
     """
     if got.shape != expected.shape:
-        return float("inf"), 1.0
-    if not expected.size:
-        return 0.0, 0.0
+        return math.inf, 1.0
     expected, got = expected.astype(np.float64), got.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        error = np.abs(got - expected).max()
-    return float(error), max(floor, float(np.abs(expected).max()))
+    magnitude = float(np.abs(expected[np.isfinite(expected)]).max(initial=floor))
+    apart = (got != expected) & ~(np.isnan(got) & np.isnan(expected))
+    errors = np.abs(got[apart & np.isfinite(got)] - expected[apart & np.isfinite(got)])
+    whole = bool(np.isfinite(got[apart]).all() and np.isfinite(errors).all())
+    return float(errors.max(initial=0.0)) if whole else math.inf, magnitude
 
 
 def _operators(module: OnnxModule) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Holds the exported file in ONNX Runtime against the torch module."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,15 +41,15 @@ class OutputParity:
 
     Attributes:
         name: of the output.
-        max_abs_error: the largest error, in the output's own units.
-        tolerance: the largest that is allowed.
+        max_abs_error: the largest error, in the output's own units; None where it has not the module's shape.
+        tolerance: the largest that is allowed; None where only the nodes decide: of integers, and of other shapes.
         samples: how many samples were compared by their class (``decisions``); 0 where it holds no class scores.
         same_class: the part of them that file and module put into the same class; None where there are none.
     """
 
     name: str
-    max_abs_error: float
-    tolerance: float
+    max_abs_error: float | None
+    tolerance: float | None
     samples: int = 0
     same_class: float | None = None
 
@@ -58,17 +59,17 @@ class Parity:
     """The exported file against the module, over all batches.
 
     Attributes:
-        judged: ``"end to end"``, or ``"node by node"`` where an output of a quantized file is off by more than the
-            tolerance and no node is by itself.
-        max_abs_error: of the output that comes nearest to its tolerance.
+        judged: ``"end to end"``, or ``"node by node"`` where an output is off by more than the tolerance and no node is
+            by itself.
+        max_abs_error: of the output that comes nearest to its tolerance; None where none has one.
         tolerance: of that output: a part of its largest magnitude that depends on the kernels in the file.
         outputs: one by one.
         tensors: what is known of the values inside, on one batch; they are not judged.
     """
 
     judged: str
-    max_abs_error: float
-    tolerance: float
+    max_abs_error: float | None
+    tolerance: float | None
     outputs: tuple[OutputParity, ...]
     tensors: tuple[TensorDifference, ...] = ()
 
@@ -76,15 +77,17 @@ class Parity:
 def verify(model: Path | bytes, module: OnnxModule, batches: Iterable[Mapping[str, np.ndarray]]) -> Parity:
     """Compare the outputs of ``model`` in ONNX Runtime with the module's, in evaluation mode and with its formats.
 
+    A class or a place that tips over with a rounding is as far off as one that is wrong, so that outputs of integers,
+    and those whose shape depends on values, are judged by the nodes alone.
+
     Raises:
         ExportError: an output is beyond the tolerance of the file's kernels; it names the first value that is.
     """
     kernel = _loosest_kernel(model)
-    tolerance, judged = TOLERANCES[kernel], "end to end"
-    session = open_session(model, threads=0)
+    session, carried = open_session(model, threads=0), set[str]()
     names = [value.name for value in module.graph.outputs]
     makers = {name: node for node in module.graph.nodes for name in node.outputs}
-    errors, largest = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
+    errors, largest, free = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0), set[str]()
     was_training = module.training
     module.eval()
     try:
@@ -94,21 +97,35 @@ def verify(model: Path | bytes, module: OnnxModule, batches: Iterable[Mapping[st
             for name in names:
                 error, magnitude = difference(got[name], expected[name], _floor(name, makers))
                 errors[name], largest[name] = max(errors[name], error), max(largest[name], magnitude)
-                if error <= tolerance * magnitude:
+                if expected[name].dtype.kind != "f" or got[name].shape != expected[name].shape:
+                    free.add(name)
+                if error <= TOLERANCES[kernel] * magnitude:
                     continue
                 culprit = _first_diverging(model, module, makers, batch, NODE_TOLERANCES[kernel])
-                if culprit or not error <= CARRIED[kernel] * magnitude:
+                if culprit or not (name in free or error <= CARRIED[kernel] * magnitude):
                     raise ExportError(
                         f"output {name!r} of the exported model is off by {error:.3g} of {magnitude:.3g} in ONNX "
-                        f"Runtime, {tolerance:g} of it is allowed; {culprit or NO_CULPRIT}",
+                        f"Runtime, {TOLERANCES[kernel]:g} of it is allowed; {culprit or NO_CULPRIT}",
                         hint='write kernel = "float" under [export] in a recipe, and report this model',
                     )
-                tolerance, judged = CARRIED[kernel], "node by node"
+                carried.add(name)
     finally:
         module.train(was_training)
-    outputs = tuple(OutputParity(name, errors[name], tolerance * largest[name]) for name in names)
-    worst = max(outputs, key=lambda item: item.max_abs_error / item.tolerance if item.tolerance else 0.0)
-    return Parity(judged, worst.max_abs_error, worst.tolerance, outputs)
+    limits = {name: (CARRIED if name in carried else TOLERANCES)[kernel] * largest[name] for name in names}
+    outputs = tuple(
+        OutputParity(
+            name, errors[name] if math.isfinite(errors[name]) else None, None if name in free else limits[name]
+        )
+        for name in names
+    )
+    return Parity("node by node" if carried else "end to end", *_nearest(outputs), outputs)
+
+
+def _nearest(outputs: Iterable[OutputParity]) -> tuple[float | None, float | None]:
+    """Return error and tolerance of the output that comes nearest to its tolerance; None where none has one."""
+    pairs = [(item.max_abs_error, item.tolerance) for item in outputs]
+    known = [(error, limit) for error, limit in pairs if error is not None and limit is not None]
+    return max(known, key=lambda pair: pair[0] / pair[1] if pair[1] else 0.0, default=(None, None))
 
 
 def _loosest_kernel(model: Path | bytes) -> str:
