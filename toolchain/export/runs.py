@@ -140,7 +140,9 @@ def _between(wiring: Wiring, rounded: set[str]) -> set[str]:
     for value, names in operands.items():  # in the order of the graph
         if reached.issuperset(names):
             reached.add(value)
-    wanted = set(rounded)
+    # What sums or joins rounded values ends a run with one value to go back to float, in place of several.
+    joints = {value for value, names in operands.items() if len(set(names)) > 1 and reached.issuperset(names)}
+    wanted = rounded | joints - wiring.outputs
     for value, names in reversed(operands.items()):
         if value in wanted and reached.issuperset(names):
             wanted.update(names)
