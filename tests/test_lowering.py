@@ -8,7 +8,7 @@ from onnx import numpy_helper
 
 from calibration.data import Dataset, Preprocessing
 from toolchain import lowering
-from toolchain.export import verify, write_model
+from toolchain.export import sensitivity, verify, write_model
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import find_weights, load_graph
 from toolchain.lowering import lower
@@ -95,6 +95,16 @@ def test_a_node_that_hurts_is_float_with_its_reason(module, data):
     assert choices["second"].kernel == "float"
     assert "8-bit activations alone move the outputs" in choices["second"].reason
     assert choices["head"].kernel == "int8"
+
+
+def test_nodes_that_there_was_no_time_to_measure_are_reported(module, data, monkeypatch):
+    monkeypatch.setattr(sensitivity, "_SECONDS", -1.0)
+    monkeypatch.setattr(sensitivity, "LIMIT", 1e-9)
+    found = lower(module, data, sample(data), CalibrationOptions(), FORCED)
+    assert any(
+        "There was no time to measure what the 8-bit activations of 3 of 3 nodes" in note for note in found.notes
+    )
+    assert any("no time to measure" in choice.reason for choice in found.kernels.values())
 
 
 def test_the_observer_that_changes_the_outputs_least_is_taken_and_named(module, data):

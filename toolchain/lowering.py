@@ -102,6 +102,7 @@ def lower(
     notes = [_describe(losses, observer)] if len(losses) > 1 and inside else []
     if inside and observed < 1:
         notes.append(f"There was time to observe {observed * samples:,.0f} of {samples:,} samples.")
+    notes += [loss.note()] if loss.unmeasured else []
     if inside:
         notes += _correct(Correction(module, others), meter, inside, grids)
     return Lowering(choices, tuple(notes))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from calibration.observers import make_grid
+from toolchain.export import sensitivity
 from toolchain.export.runs import rounded_values
 from toolchain.export.sensitivity import LIMIT, Meter, _fewest, find_loss
 
@@ -58,6 +59,51 @@ def test_nothing_is_left_out_where_nothing_hurts(module):
     loss = find_loss(Meter(module, batches()), names, grids)
     assert loss.hurt == {}
     assert 0 < loss.all == loss.kept <= LIMIT
+
+
+def let_pass(monkeypatch, seconds):
+    """Let so many seconds pass between two looks at the clock."""
+    now = iter(range(0, 100 * seconds, seconds))
+    monkeypatch.setattr(sensitivity.time, "monotonic", lambda: next(now))
+
+
+def test_nodes_with_the_coarsest_steps_come_first_and_the_others_are_counted(module, monkeypatch):
+    grids = grids_of(module, rounded_values(module.graph, dict.fromkeys(NODES, "int8")))
+    let_pass(monkeypatch, 31)  # one node
+    loss = find_loss(Meter(module, batches()), NODES, grids)
+    assert list(loss.hurt) == ["third"]
+    assert loss.hurt["third"] > LIMIT
+    assert loss.unmeasured == 2
+    assert "of 2 of 3 nodes do alone; 0 of them stay in float" in loss.note()
+
+
+def test_a_node_that_was_not_reached_stays_float_only_where_the_outputs_are_off_else(module, monkeypatch):
+    grids = grids_of(module, rounded_values(module.graph, dict.fromkeys(NODES, "int8")))
+    let_pass(monkeypatch, 61)  # none
+    loss = find_loss(Meter(module, batches()), NODES, grids)
+    assert loss.kept <= LIMIT
+    assert set(loss.hurt.values()) == {None}
+    assert "third" in loss.hurt
+    assert loss.reasons()["third"].startswith("there was no time to measure its 8-bit activations alone; of ")
+    assert f"of 3 of 3 nodes do alone; {len(loss.hurt)} of them stay" in loss.note()
+
+
+def test_what_harmed_little_goes_after_what_may_have_harmed_more(monkeypatch):
+    alone = {"worst": 0.5, "little": LIMIT / 100}
+    let_pass(monkeypatch, 25)  # two nodes of four
+
+    class Known:
+        """A meter of a graph in which every node but ``unseen`` and ``other`` does what ``alone`` says."""
+
+        module = None
+
+        def loss(self, nodes, _):
+            return alone[nodes[0]] if len(nodes) == 1 and nodes[0] in alone else 2 * LIMIT * ("unseen" in nodes)
+
+    monkeypatch.setattr(sensitivity, "_coarsest_first", lambda *_: ["worst", "little", "unseen", "other"])
+    loss = find_loss(Known(), ["worst", "little", "unseen", "other"], {})
+    assert list(loss.hurt) == ["worst", "unseen"]
+    assert loss.unmeasured == 2
 
 
 @pytest.mark.parametrize(("needed", "most"), [(1, 1), (1, 9), (3, 9), (5, 9), (8, 9), (9, 9)])

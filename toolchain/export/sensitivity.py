@@ -18,7 +18,7 @@ from toolchain.module import OnnxModule
 # int8 models that lose no accuracy to speak of: 0.0001 (LeNet-5), 0.0008 (ResNet-20, ResNet-32).
 LIMIT = 0.01
 
-_SECONDS = 60.0  # for measuring nodes one by one; a node that was not reached counts as harmless
+_SECONDS = 60.0  # for measuring nodes one by one; those with the coarsest steps come first
 
 Batches = Sequence[Mapping[str, np.ndarray]]
 
@@ -30,28 +30,43 @@ class Loss:
     Attributes:
         all: with all nodes in int8 that can be.
         kept: with those left in float that hurt.
-        hurt: of each of those alone, by node name.
+        hurt: of each of those alone, by node name; None where there was no time to measure that.
+        nodes: how many could run in int8.
+        unmeasured: how many of them there was no time to measure alone.
     """
 
     all: float
     kept: float
-    hurt: Mapping[str, float]
+    hurt: Mapping[str, float | None]
+    nodes: int
+    unmeasured: int = 0
 
     def reasons(self) -> dict[str, str]:
         """Return why a node is left in float, by its name."""
         total = f"of {100 * self.all**0.5:.0f} % with all nodes in int8, {100 * self.kept**0.5:.0f} % are left"
         return {
-            name: f"its 8-bit activations alone move the outputs by {100 * loss**0.5:.0f} %; {total}"
+            name: f"there was no time to measure its 8-bit activations alone; {total}"
+            if loss is None
+            else f"its 8-bit activations alone move the outputs by {100 * loss**0.5:.0f} %; {total}"
             for name, loss in self.hurt.items()
         }
+
+    def note(self) -> str:
+        """Return what the report says of the nodes that were not measured."""
+        spared = sum(loss is None for loss in self.hurt.values())
+        return (
+            f"There was no time to measure what the 8-bit activations of {self.unmeasured} of {self.nodes} nodes do "
+            f"alone; {spared} of them stay in float, so that the outputs move by less."
+        )
 
 
 def find_loss(meter: "Meter", nodes: Sequence[str], grids: Mapping[str, Grid]) -> Loss:
     """Return what 8-bit activations cost, and which nodes have to stay in float so that it is at most ``LIMIT``.
 
-    Nodes are measured one at a time, all others in float; then as few as possible of the worst are left out together.
-    Where that does not help, as outputs jump (an index, the order of detections), those are left out that are beyond
-    the limit by themselves.
+    Nodes are measured one at a time, all others in float, those with the coarsest steps first; then as few as possible
+    of the worst are left out together. A node that there was no time for counts as if it did its even share of what is
+    allowed. Where leaving out does not help, as outputs jump (an index, the order of detections), those are left out
+    that are beyond the limit by themselves, or may be.
 
     Args:
         meter: of the model.
@@ -60,17 +75,28 @@ def find_loss(meter: "Meter", nodes: Sequence[str], grids: Mapping[str, Grid]) -
     """
     whole = meter.loss(nodes, grids)
     if whole <= LIMIT:
-        return Loss(whole, whole, {})
-    alone, until = dict.fromkeys(nodes, 0.0), time.monotonic() + _SECONDS
-    for name in nodes:
+        return Loss(whole, whole, {}, len(nodes))
+    alone, until = dict[str, float](), time.monotonic() + _SECONDS
+    for name in _coarsest_first(meter.module, nodes, grids):
         if time.monotonic() > until:
             break
         alone[name] = meter.loss([name], grids)
-    worst = sorted(nodes, key=lambda name: -alone[name])
+    worst = sorted(nodes, key=lambda name: -alone.get(name, LIMIT / len(nodes)))
     count = _fewest(lambda left: meter.loss(worst[left:], grids), len(worst))
     if count == len(worst):
-        count = sum(loss > LIMIT for loss in alone.values())
-    return Loss(whole, meter.loss(worst[count:], grids), {name: alone[name] for name in worst[:count]})
+        worst = [name for name in worst if alone.get(name, math.inf) > LIMIT]
+    hurt = {name: alone.get(name) for name in worst[:count]}
+    kept = meter.loss([name for name in nodes if name not in hurt], grids)
+    return Loss(whole, kept, hurt, len(nodes), len(nodes) - len(alone))
+
+
+def _coarsest_first(module: OnnxModule, nodes: Sequence[str], grids: Mapping[str, Grid]) -> list[str]:
+    """Return nodes by the steps of what they read and make: far outliers, which hurt most, make steps coarse."""
+    values = {node.name: (*node.inputs, *node.outputs) for node in module.graph.walk()}
+    steps = {
+        name: max((float(grids[v].scale.max()) for v in values[name] if v in grids), default=0.0) for name in nodes
+    }
+    return sorted(nodes, key=lambda name: -steps[name])
 
 
 def _fewest(loss: Callable[[int], float], most: int) -> int:
