@@ -8,9 +8,8 @@ rounded as a whole as the final one will be.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,7 +59,7 @@ def choose_bits(
     before = Snapshot.of(trainer.module)
     # A tensor of nothing but zeros costs as little as one weight.
     sizes = {name: max(1, int(torch.count_nonzero(trainer.module.tensor(name)))) for name in targets}
-    few, losses = _with_few(trainer), {}
+    few, losses = trainer.with_few(SENSITIVITY_SAMPLES), {}
     for done, (name, grids) in enumerate(targets.items()):
         losses[name] = _sensitivity(few, name, grids)
         trainer.progress.update(SENSITIVITY_SHARE * (done + 1) / len(targets), {})
@@ -92,13 +91,6 @@ def choose_bits(
     if not within:  # what pruning has lost, no number of bits brings back
         place = fewest(measure(place))
     return BitChoice(path[place], measure(place), within)
-
-
-def _with_few(trainer: Trainer) -> Trainer:
-    """Return the trainer with few samples held out, spread evenly, that remembers the original's answers to them."""
-    count, wanted = len(trainer.selection), max(SENSITIVITY_SAMPLES, trainer.portion or 0)
-    rows = np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(np.int64))
-    return replace(trainer, selection=trainer.selection.subset(rows), _targets={}, _target_bytes=0)
 
 
 def _sensitivity(trainer: Trainer, name: str, grids: Mapping[int, LevelTarget]) -> dict[int, float]:
@@ -138,16 +130,14 @@ def upgrade_path(losses: Mapping[str, Mapping[int, float]], sizes: Mapping[str, 
 @torch.no_grad()
 def drop(trainer: Trainer) -> float:
     """Return how many percentage points of its metric the module loses on the selection data."""
-    module, teacher = trainer.module.eval(), trainer.teacher
+    module = trainer.module.eval()
     before = after = 0.0
     count = 0
-    for batch in trainer.selection.batches(trainer.portion or trainer.batch_size):
-        if trainer.portion is not None and len(batch) < trainer.portion:
-            break  # a rest that the model does not accept
-        inputs, labels = trainer.tensors(batch)
-        originals, found = teacher(inputs), module(inputs)
-        rates = _rates(trainer, originals, found, labels, len(batch))
-        before, after, count = before + rates[0] * len(batch), after + rates[1] * len(batch), count + len(batch)
+    for batch in trainer.held_out():
+        rates = _rates(trainer, batch.targets, module(batch.inputs), batch.labels, batch.samples)
+        before += rates[0] * batch.samples
+        after += rates[1] * batch.samples
+        count += batch.samples
     return 100 * (before - after) / max(count, 1)
 
 

@@ -1,5 +1,6 @@
 """What a module is made of at one moment."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,17 @@ class Snapshot:
         module.load_state_dict(self.tensors)
         module.formats.clear()
         module.formats.update(self.formats)
+
+    @torch.no_grad()
+    def put_back(self, module: OnnxModule, names: Iterable[str]) -> None:
+        """Put the named initializers alone back into the module, and the formats that they had."""
+        keys = {id(value): key for key, value in module.state_dict(keep_vars=True).items()}
+        for name in names:
+            value = module.tensor(name)
+            value.copy_(self.tensors[keys[id(value)]])
+            module.formats.pop(name, None)
+            if name in self.formats:
+                module.formats[name] = self.formats[name]
 
     def state(self) -> State:
         """Return the tensors and formats as a checkpoint holds them."""

@@ -1,7 +1,9 @@
 """What the training passes of a run share: the models, the data, the judgement of a state."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +35,15 @@ class Score:
     def better_than(self, other: "Score") -> bool:
         """Compare by loss: the best accuracy of many evaluations on few thousand samples is mostly luck."""
         return self.loss < other.loss
+
+
+class HeldOut(NamedTuple):
+    """A batch of the selection data as models take it, and the original's answers to it."""
+
+    samples: int
+    inputs: dict[str, Tensor]
+    labels: Tensor | None
+    targets: dict[str, Tensor]
 
 
 @dataclass
@@ -176,18 +187,30 @@ class Trainer:
         self.module.eval()
         loss, hits = 0.0, 0
         count = 0
+        for batch in self.held_out(every):
+            count += batch.samples
+            outputs = self.module(batch.inputs)
+            loss += float(self.objective.loss(outputs, batch.targets, batch.labels)) * batch.samples
+            if batch.labels is not None and self.objective.classes:
+                hits += correct(outputs[self.objective.classes], batch.labels)
+        labelled = self.selection.labels is not None and self.objective.classes is not None
+        return Score(hits / count if labelled else None, loss / count)
+
+    @torch.no_grad()
+    def held_out(self, every: int = 1) -> Iterator[HeldOut]:
+        """Yield every ``every``-th batch of the selection data."""
         batches = self.selection.batches(self.portion or self.batch_size)
         for number, batch in islice(enumerate(batches), 0, None, every):
             if self.portion is not None and len(batch) < self.portion:
                 break  # a rest that the model does not accept
-            count += len(batch)
             inputs, labels = self.tensors(batch)
-            outputs, targets = self.module(inputs), self._target(number, inputs)
-            loss += float(self.objective.loss(outputs, targets, labels)) * len(batch)
-            if labels is not None and self.objective.classes:
-                hits += correct(outputs[self.objective.classes], labels)
-        labelled = self.selection.labels is not None and self.objective.classes is not None
-        return Score(hits / count if labelled else None, loss / count)
+            yield HeldOut(len(batch), inputs, labels, self._target(number, inputs))
+
+    def with_few(self, most: int) -> "Trainer":
+        """Return the trainer with few samples held out, spread evenly, and with no answers to them yet."""
+        count = len(self.selection)
+        rows = np.unique(np.linspace(0, count - 1, min(count, max(most, self.portion or 1))).round().astype(np.int64))
+        return replace(self, selection=self.selection.subset(rows), _targets={}, _target_bytes=0)
 
     def _target(self, number: int, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the teacher's outputs on a selection batch, from memory where they fit there."""

@@ -32,6 +32,14 @@ mlp (float[N, 6] x) => (float[N, 3] y) <float[16, 6] w1, float[3, 16] w2> {
   y = Gemm<transB = 1>(a, w2)
 }
 """
+BIASED = """
+<ir_version: 8, opset_import: ["" : 17]>
+mlp (float[N, 6] x) => (float[N, 3] y) <float[16, 6] w1, float[16] b1, float[3, 16] w2> {
+  h = Gemm<transB = 1>(x, w1, b1)
+  a = Relu(h)
+  y = Gemm<transB = 1>(a, w2)
+}
+"""
 ROOT_OF_ZERO = """
 <ir_version: 8, opset_import: ["" : 17]>
 root (float[N, 4] x) => (float[N, 3] y) <float[3, 4] w1> {
@@ -54,12 +62,15 @@ wide (float[N, 16] x) => (float[N, 4] y) <float[128, 16] w1, float[32, 128] w2, 
 """
 
 
-def build(text, zeros=0.0):
+def build(text, zeros=0.0, silent=False):
+    """Return the graph with random weights; a silent unit answers 0 and is multiplied by outliers."""
     proto = onnx.parser.parse_model(text)
     rng = np.random.default_rng(0)
     for info in proto.graph.value_info:
         shape = [dim.dim_value for dim in info.type.tensor_type.shape.dim]
         values = rng.normal(0, 0.6, shape) * (rng.random(shape) >= zeros)
+        if silent and info.name != "w1":
+            values[..., -1] = -100 if info.name == "b1" else 1e4
         proto.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), info.name))
     del proto.graph.value_info[:]
     return load_graph(proto)
@@ -160,6 +171,62 @@ def test_groups_that_are_only_pruned_get_a_kernel(tmp_path):
     assert done.costs == {"w": 1.0}  # products, by default
     assert done.kernels["node"].kernel == "float"  # as the recipe asks
     assert done.kernels["node"].reason == "asked for"
+
+
+def sparing_notes(done):
+    return [note for note in done.notes if "stays float" in note]
+
+
+@pytest.mark.parametrize("rounding", ["admm", "nearest"])
+@pytest.mark.parametrize(("epochs", "quant"), [(0, "2bit,tensor"), (0, "4bit,tensor"), (4, "2bit,tensor")])
+def test_a_tensor_whose_rounding_destroys_the_outputs_stays_float_and_is_reported(tmp_path, epochs, quant, rounding):
+    recipe = f'[quant_schedule]\nrounding = "{rounding}"\n'
+    graph = build(BIASED, silent=True)
+    trainer, done = run(graph, recipe, tmp_path, epochs=epochs, quant=quant)
+    module = trainer.module
+    assert module.formats["w1"].grid is not None
+    assert "w2" not in module.formats
+    (note,) = sparing_notes(done)
+    assert note.startswith(f"'w2' stays float: with it alone rounded to {quant[0]} bits, the outputs are ")
+    assert trainer.evaluate().loss < 0.5
+    if epochs == 0:
+        assert torch.equal(module.tensor("w2").detach(), torch.from_numpy(graph.initializers["w2"].copy()))
+        assert sum("rounded" in said and "stays" not in said for said in done.notes) == (rounding != "nearest")
+
+
+def test_a_pruned_tensor_that_stays_float_keeps_its_zeros_and_a_recipe_that_names_it_changes_nothing(tmp_path):
+    recipe = '[[tensor]]\nmatch = "w2"\nquant = "3bit,tensor"\nprune = false\n'
+    trainer, done = run(build(BIASED, silent=True), recipe, tmp_path, epochs=0, prune="50%", quant="8bit")
+    assert "w2" in sparing_notes(done)[0]
+    assert "w2" not in trainer.module.formats
+    trainer, done = run(build(BIASED, silent=True), recipe.replace("false", '"25%"'), tmp_path, quant="8bit", epochs=6)
+    found = trainer.module.formats["w2"]
+    assert "w2" in sparing_notes(done)[0]
+    assert found.grid is None
+    assert torch.equal(trainer.module.tensor("w2") != 0, found.mask)
+    assert int(found.mask.sum()) == 36
+
+
+def test_a_model_all_of_whose_tensors_stay_float_is_left_as_it_is(tmp_path):
+    recipe = '[[tensor]]\nmatch = "w1"\nquant = false\n'
+    trainer, done = run(build(BIASED, silent=True), recipe, tmp_path, epochs=0, quant="2bit,tensor")
+    assert len(sparing_notes(done)) == len(done.notes) == 1
+    assert trainer.module.formats == {}
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_no_tensor_of_an_ordinary_model_stays_float(tmp_path, epochs):
+    trainer, done = run(build(BIASED), "", tmp_path, epochs=epochs, quant="4bit,tensor")
+    assert sparing_notes(done) == []
+    assert all(trainer.module.formats[name].grid is not None for name in ("w1", "w2"))
+
+
+def test_what_training_on_the_grid_is_yet_to_mend_is_not_judged_before(tmp_path):
+    trainer, done = run(
+        build(BIASED, silent=True), "[quant_schedule]\nadmm_share = 0.0\n", tmp_path, quant="2bit,tensor"
+    )
+    assert sparing_notes(done) == []
+    assert trainer.module.formats["w2"].grid is not None
 
 
 def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path):

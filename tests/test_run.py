@@ -69,7 +69,8 @@ def graph():
     return graph_of(NETWORK)
 
 
-def graph_of(text):
+def graph_of(text, silent=False):
+    """Return the graph with random weights; a silent unit answers 0 and is multiplied by outliers."""
     proto = onnx.parser.parse_model(text)
     rng = np.random.default_rng(0)
     for info in proto.graph.value_info:
@@ -77,6 +78,8 @@ def graph_of(text):
             continue
         values = rng.normal(0, 0.6, [dim.dim_value for dim in info.type.tensor_type.shape.dim])
         values = np.abs(values) + 0.5 if info.name == "var" else values
+        if silent and info.name in ("bias", "w2"):
+            values[..., -1] = -100 if info.name == "bias" else 1e4
         proto.graph.initializer.append(onnx.numpy_helper.from_array(values.astype(np.float32), info.name))
     del proto.graph.value_info[:]
     return load_graph(proto)
@@ -167,6 +170,14 @@ def test_normalizations_that_are_lent_are_folded_also_where_a_run_is_interrupted
     run = check_interrupted(graph_of(CONVOLUTIONS), tmp_path, chosen, 3, request_)
     assert len(run.lent) == 2
     assert all(node.op != "BatchNormalization" for node in run.trainer.module.graph.nodes)
+
+
+@pytest.mark.parametrize("life", [3, 10])
+def test_a_tensor_that_stays_float_does_so_also_where_a_run_is_interrupted(tmp_path, chosen, life):
+    run = check_interrupted(graph_of(NETWORK, silent=True), tmp_path, chosen, life, {"quant": "2bit,tensor"})
+    assert "'w2' stays float" in run.done.notes[0]
+    assert run.floats is None
+    assert "w2" not in run.trainer.module.formats
 
 
 def check_interrupted(graph, tmp_path, chosen, life, request_):

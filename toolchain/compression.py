@@ -32,6 +32,7 @@ from toolchain.prunable import find_prunable
 from toolchain.refolding import refold
 from toolchain.run import Compression, Run
 from toolchain.shrinking import remove_dead
+from toolchain.sparing import on_grids, spare_tensors
 
 SPARSE = 0.1  # a tensor with this part of exact zeros was pruned; trained weights are hardly ever exactly zero
 RATE_SHARE = 0.03  # of all training, at most, to find a learning rate
@@ -75,8 +76,10 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         run.do(partial(_keep_zeros, run.trainer, plan.quantize.names))
         run.do(partial(_find_bits, plan, run))
         quantize, admm_share = _quantize_pass(plan, run), plan.quant_schedule.admm_share
+        run.do(run.keep_floats)
         for phase in quantize.phases():
             run.train(phase, quant_share * admm_share * phase.share)
+        run.do(partial(spare_tensors, plan, run, quantize))
         blocks = any(spec.block_size for _, spec in plan.quantize.targets)  # which channels must not leave
         if plan.prune is not None and not blocks:
             run.do(shrink)
@@ -85,7 +88,7 @@ def run_passes(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> Compre
         stage = partial(
             FinetuneStage,
             "train in grid",
-            refit=quantize.constraint,
+            refit=on_grids(quantize, run.trainer.module).constraint,
             learns_scales=learned,
             span=(admm_share, 1.0),
         )

@@ -87,6 +87,7 @@ class Run:
         met: how many actions were asked for so far.
         finished: how many of them are done, in this process or before.
         under_way: allowance and state of the phase in which the run was interrupted.
+        floats: the module before any tensor was rounded, until it is settled which of them stay float.
     """
 
     trainer: Trainer
@@ -97,6 +98,7 @@ class Run:
     met: int = 0
     finished: int = 0
     under_way: State | None = None
+    floats: Snapshot | None = None
     started: float = field(default_factory=time.monotonic)
 
     def do(self, action: Callable[[], object], name: str = "", weight: float = 0.0) -> None:
@@ -114,6 +116,10 @@ class Run:
             self._keep(self.state, boundary=True)
         elif name:
             self.trainer.progress.phase(name, weight, 1.0)
+
+    def keep_floats(self) -> None:
+        """Keep the module as it is, for tensors that will turn out to have to stay float."""
+        self.floats = Snapshot.of(self.trainer.module)
 
     def train(self, phase: Phase, share: float) -> None:
         """Train a phase that is ``share`` of the whole training, or go on with it where it was interrupted."""
@@ -152,6 +158,7 @@ class Run:
         return {
             "finished": self.finished,
             "under_way": None,
+            "floats": None if self.floats is None else self.floats.state(),
             "module": Snapshot(self.trainer.module.state_dict(), self.trainer.module.formats).state(),
             "random": {
                 "numpy": self.trainer.rng.bit_generator.state,
@@ -171,6 +178,8 @@ class Run:
         self.trainer.module = module = self._reached()
         self.finished, self.under_way = state["finished"], state["under_way"]
         Snapshot.from_state(state["module"], module.device).restore(module)
+        floats = state["floats"]
+        self.floats = None if floats is None else Snapshot.from_state(floats, module.device)
         self.trainer.rng.bit_generator.state = state["random"]["numpy"]
         torch.set_rng_state(state["random"]["torch"])
         if state["random"]["cuda"] is not None and module.device.type == "cuda":

@@ -41,6 +41,11 @@ class LevelTarget:
     block_size: int = 0
     shifted: bool = False
 
+    @property
+    def bits(self) -> int:
+        """Bits that one level index needs."""
+        return max(1, (len(self.levels) - 1).bit_length())
+
 
 @dataclass(frozen=True)
 class Levels(Constraint):

@@ -16,6 +16,21 @@ def test_a_snapshot_gives_back_weights_and_formats(trainer):
     assert list(module.formats) == ["w1"]
 
 
+def test_single_tensors_are_given_back_with_their_formats(trainer):
+    module = trainer.module
+    module.formats["w1"] = TensorFormat(torch.ones(16, 6, dtype=torch.bool))
+    snapshot, before = Snapshot.of(module), {name: module.tensor(name).detach().clone() for name in ("w1", "w2")}
+    with torch.no_grad():
+        for name in ("w1", "b1", "w2"):
+            module.tensor(name).fill_(7.0)
+            module.formats[name] = TensorFormat()
+    snapshot.put_back(module, ["w1", "w2"])
+    assert all(torch.equal(module.tensor(name), value) for name, value in before.items())
+    assert bool((module.tensor("b1") == 7.0).all())
+    assert module.formats.keys() == {"w1", "b1"}
+    assert module.formats["w1"] is snapshot.formats["w1"]
+
+
 def test_a_state_holds_the_whole_snapshot_in_its_order(trainer):
     formats = trainer.module.formats
     formats["w2"] = TensorFormat(torch.ones(3, 16, dtype=torch.bool), Grid((-2, 0, 2), torch.rand(3) + 1, 0, 0))
