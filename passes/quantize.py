@@ -63,7 +63,10 @@ class Quantize(Pass):
         )
 
     def _at_once(self, trainer: Trainer) -> None:
-        """Round to nearest and by the method, and keep what answers the selection data better."""
+        """Round to nearest and by the method, and keep what answers the selection data better.
+
+        Where no output can be judged, as all are of integers, it is the method's.
+        """
         module = trainer.module
         trainer.progress.phase("quantize")
         before = Snapshot.of(module)
@@ -77,11 +80,11 @@ class Quantize(Pass):
             trainer, lambda done: trainer.progress.update(JUDGING_SHARE + (1 - 2 * JUDGING_SHARE) * done, {})
         )
         trainer.settle()
-        if trainer.glance().better_than(score):
+        if not trainer.objective.outputs or trainer.glance().better_than(score):
             self.tell(describe(found, self.method))
         else:
             nearest.restore(module)
-            self.tell(f"Weights were rounded to nearest, which answered held-out data better than {self.method} did.")
+            self.tell(f"Weights were rounded to nearest: by {self.method} they answered held-out data no better.")
 
     def round_as_asked(self, trainer: Trainer, tell: Callable[[float], object] = float) -> Reconstruction:
         """Put the weights on their grids by the method, whatever comes of it; ``tell`` hears which part is done."""

@@ -109,3 +109,14 @@ def test_what_harmed_little_goes_after_what_may_have_harmed_more(monkeypatch):
 @pytest.mark.parametrize(("needed", "most"), [(1, 1), (1, 9), (3, 9), (5, 9), (8, 9), (9, 9)])
 def test_the_fewest_are_left_out_that_suffice(needed, most):
     assert _fewest(lambda left: 0.0 if left >= needed else 1.0, most) == needed
+
+
+def test_of_a_model_of_classes_alone_the_part_that_changes_is_measured(build, compress):
+    text = TEXT.replace("float[N, 8] y) {", "int64[N] c) <float[8] k = {1000.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0}> {")
+    made = build(text.replace("(s, u)", "(s, u) c = ArgMax <axis = 1, keepdims = 0> (y)"), SHAPES)
+    made.tensor("u").data[0] = 0.0
+    compress(made, 1.0, EIGHT)
+    grids, meter = grids_of(made, rounded_values(made.graph, dict.fromkeys(NODES, "int8"))), Meter(made, batches())
+    loss = meter.loss(["third"], grids)
+    assert loss in {(count / 32) ** 2 for count in range(1, 33)}
+    assert set(find_loss(meter, NODES, grids).hurt) == {"third"}

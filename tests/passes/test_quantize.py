@@ -3,6 +3,7 @@ import torch
 from passes.allowance import Allowance
 from passes.constraints import Budget, LevelTarget
 from passes.finetune import FinetuneStage
+from passes.objective import Objective
 from passes.prune import Prune
 from passes.quantize import Quantize
 from passes.schedule import Schedule
@@ -30,3 +31,11 @@ def test_quantizing_without_training_only_projects(trainer):
     magnitudes = trainer.module.tensor("w1").detach().abs()
     assert torch.equal(magnitudes, magnitudes[:, :1].expand(-1, 6))
     assert torch.equal(trainer.module.tensor("b1"), bias)
+
+
+def test_without_an_output_to_judge_by_the_method_is_kept_and_named(trainer):
+    said = []
+    trainer.objective = Objective(())
+    targets = {name: LevelTarget(tuple(range(-3, 4)), 0) for name in ("w1", "w2")}
+    Quantize(targets, Schedule(path="fixed"), method="gptq", tell=said.append).run(trainer, Allowance(steps=0))
+    assert [note.split(" on ")[0] for note in said] == ["Weights were rounded by gptq"]

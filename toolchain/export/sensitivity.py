@@ -123,28 +123,40 @@ class Meter:
         self.module = copy.copy(module)
         self.weights = {name: found for name, found in module.formats.items() if name in module.graph.initializers}
         self.batches = batches
-        self.outputs = [value.name for value in module.graph.outputs if value.dtype.kind == "f"]
+        floats = [value.name for value in module.graph.outputs if value.dtype.kind == "f"]
+        self.has_floats = bool(floats)
+        self.outputs = floats or [value.name for value in module.graph.outputs]
         self.expected = self._run({})
 
     def loss(self, nodes: Sequence[str], grids: Mapping[str, Grid]) -> float:
         """Return the squared error of the output that changes most, as a part of its mean square.
 
-        Infinite where an output changes its shape or is no number any more.
+        Of a model without float outputs, the square of the part of the integers that change. Infinite where an output
+        changes its shape or is no number any more.
         """
         sums = {name: [0.0, 0.0] for name in self.outputs}
         got = self._run(activation_formats(self.module, dict.fromkeys(nodes, "int8"), grids))
         for expected, found in zip(self.expected, got, strict=True):
             for name, total in sums.items():
                 if found[name].shape != expected[name].shape:
-                    return float("inf")
-                finite = torch.isfinite(expected[name])
-                error = torch.where(finite, found[name] - expected[name], 0.0).double()
-                total[0] += float(error.square().sum())
-                total[1] += float(torch.where(finite, expected[name], 0.0).double().square().sum())
-        found_losses = [error / size if size else float(error > 0) for error, size in sums.values()]
-        return max((float("inf") if math.isnan(loss) else loss for loss in found_losses), default=0.0)
+                    return math.inf
+                error, size = _error(expected[name], found[name])
+                total[0] += error
+                total[1] += size
+        parts = [error / size if size else float(error > 0) for error, size in sums.values()]
+        losses = [part if self.has_floats else part**2 for part in parts]
+        return max((math.inf if math.isnan(loss) else loss for loss in losses), default=0.0)
 
     @torch.no_grad()
     def _run(self, activations: Mapping[str, TensorFormat]) -> list[dict[str, Tensor]]:
         self.module.formats = self.weights | dict(activations)
         return [self.module.run(batch, self.outputs) for batch in self.batches]
+
+
+def _error(expected: Tensor, found: Tensor) -> tuple[float, float]:
+    """Return the squared error and the square of an output; of integers how many differ, and how many there are."""
+    if not expected.is_floating_point():
+        return float((found != expected).sum()), float(expected.numel())
+    finite = torch.isfinite(expected)
+    error = torch.where(finite, found - expected, 0.0).double()
+    return float(error.square().sum()), float(torch.where(finite, expected, 0.0).double().square().sum())
