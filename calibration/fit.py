@@ -56,7 +56,6 @@ def fit_arrays(
                     f"input {value.name!r} is fed raw values 0 to {array.max()}, as no --scale, --mean or --std was "
                     "given: give them if the model was trained on normalised pixels"
                 )
-    _check_variety(inputs, graph, source)
     checked = None if labels is None else to_labels(labels, source)
     kind: Kind = "unlabelled" if labels is None else "task"
     return Fitted(Dataset(inputs, checked, preprocessing, kind, source, feeds, graph.takes_sets), tuple(notes))
@@ -211,8 +210,8 @@ def check_values(array: np.ndarray, dtype: np.dtype, where: str) -> None:
                 )
 
 
-def _check_variety(inputs: Mapping[str, np.ndarray], graph: Graph, source: str) -> None:
-    """Check that something varies: ranges and errors that are found on one value mean nothing.
+def check_variety(data: Dataset, graph: Graph) -> None:
+    """Check that something varies over samples to train or calibrate on: what is found on one value means nothing.
 
     A side input may well be constant: a sampling rate, a mask of ones, a first state of zeros. So data are refused
     only where no input varies and one that takes floats has more than one number.
@@ -220,12 +219,12 @@ def _check_variety(inputs: Mapping[str, np.ndarray], graph: Graph, source: str) 
     Raises:
         DataError: with the inputs and their values.
     """
-    floats = [value.name for value in graph.inputs if value.dtype.kind == "f" and inputs[value.name].size > 1]
-    if not floats or not all(map(_is_constant, inputs.values())):
+    floats = [value.name for value in graph.inputs if value.dtype.kind == "f" and data.inputs[value.name].size > 1]
+    if not floats or not all(map(_is_constant, data.inputs.values())):
         return
-    found = ", ".join(f"input {name!r} is {inputs[name].flat[0]} throughout" for name in floats)
+    found = ", ".join(f"input {name!r} is {data.inputs[name].flat[0]} throughout" for name in floats)
     raise DataError(
-        f"{source}: nothing varies over its {len(inputs[floats[0]])} samples: {found}",
+        f"{data.source}: nothing varies over its {len(data)} samples: {found}",
         hint="give samples as the model meets them in use: ranges and errors cannot be found on a constant",
     )
 

@@ -9,6 +9,7 @@ import torch
 
 from calibration.classes import class_outputs, most_accurate
 from calibration.data import Dataset, LoadedData, Preprocessing, Split, check_labels, load_data, split
+from calibration.fit import check_variety
 from calibration.synthesize import synthesize
 from toolchain.errors import DataError
 from toolchain.graph import Graph
@@ -63,6 +64,7 @@ def load_workload(
         notes += (NO_DATA,)
     else:
         source = load_data(data, graph, preprocessing)
+        check_variety(source.train, graph)
         notes += source.notes
     judged = None
     if evaluation is not None and loaded is not None:

@@ -3,7 +3,7 @@ import onnx
 import pytest
 
 from calibration.dataset import Preprocessing
-from calibration.fit import fit_arrays, model_layout
+from calibration.fit import check_variety, fit_arrays, model_layout
 from toolchain.errors import DataError
 from toolchain.graph import load_graph
 
@@ -117,15 +117,18 @@ def test_values_that_are_not_finite_are_found(bad):
 
 @pytest.mark.parametrize("array", [np.zeros((64, 3), np.float32), np.full((64, 3), 255, np.uint8)])
 def test_data_of_one_value_are_refused(array):
+    data = fit(array, "float[N, 3] x").dataset
     with pytest.raises(DataError, match=r"^data.npz: .* its 64 samples: input 'x' is (0.0|255) throughout$") as caught:
-        fit(array, "float[N, 3] x")
+        check_variety(data, graph("float[N, 3] x"))
     assert "as the model meets them in use" in caught.value.hint
 
 
 def test_every_constant_input_of_floats_is_named():
     arrays = {"x": np.zeros((4, 2), np.float32), "mask": np.ones((4, 2), np.float32), "ids": np.ones((4, 2), np.int64)}
+    model = graph("float[N, 2] x, float[N, 2] mask, int64[N, 2] ids")
+    data = fit_arrays(arrays, None, model, Preprocessing(), "data.npz").dataset
     with pytest.raises(DataError, match=r"input 'x' is 0\.0 throughout, input 'mask' is 1\.0 throughout$"):
-        fit_arrays(arrays, None, graph("float[N, 2] x, float[N, 2] mask, int64[N, 2] ids"), Preprocessing(), "data.npz")
+        check_variety(data, model)
 
 
 @pytest.mark.parametrize(
@@ -139,14 +142,14 @@ def test_every_constant_input_of_floats_is_named():
     ],
 )
 def test_a_constant_beside_what_varies_and_a_constant_of_integers_pass(inputs, arrays):
-    fitted = fit_arrays(arrays, None, graph(inputs), Preprocessing(), "data.npz")
-    assert list(fitted.dataset.inputs) == list(arrays)
+    data = fit_arrays(arrays, None, graph(inputs), Preprocessing(), "data.npz").dataset
+    check_variety(data, graph(inputs))
 
 
 def test_one_other_value_in_the_last_of_many_samples_is_variety():
     array = np.zeros((5000, 3), np.float32)
     array[-1, 0] = 1
-    assert len(fit(array, "float[N, 3] x").dataset) == 5000
+    check_variety(fit(array, "float[N, 3] x").dataset, graph("float[N, 3] x"))
 
 
 def test_raw_bytes_without_preprocessing_are_noted_and_not_guessed():
