@@ -79,8 +79,8 @@ def spare(trainer: Trainer, before: Snapshot, targets: Mapping[str, LevelTarget]
             helpful, lowest = count, last
     if helpful == 0 or helpful < count:
         rounded.restore(module)
-    if 0 < helpful < count:
-        without(guilty[:helpful])
+        if helpful:
+            without(guilty[:helpful])
     return Spared({name: alone[name] for name in guilty[:helpful]}, len(targets) - len(alone))
 
 

@@ -10,6 +10,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 
+def index_bits(levels: Sequence[int]) -> int:
+    """Return how many bits the index of one of ``levels`` needs, at least one."""
+    return max(1, (len(levels) - 1).bit_length())
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """The values ``scale * (level - zero_point)``.
@@ -49,7 +54,7 @@ class Grid:
     @property
     def bits(self) -> int:
         """Bits that one level index needs."""
-        return max(1, (len(self.levels) - 1).bit_length())
+        return index_bits(self.levels)
 
     @property
     def contiguous(self) -> bool:

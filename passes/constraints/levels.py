@@ -9,7 +9,7 @@ from torch import Tensor
 from passes.base import Constraint, Formats, Tensors
 from passes.constraints.segments import Segments, gather
 from toolchain.amounts import QuantSpec
-from toolchain.formats import Grid, TensorFormat
+from toolchain.formats import Grid, TensorFormat, index_bits
 
 ITERATIONS = 12  # alternations of scale and levels; the error hardly changes after eight
 
@@ -44,7 +44,7 @@ class LevelTarget:
     @property
     def bits(self) -> int:
         """Bits that one level index needs."""
-        return max(1, (len(self.levels) - 1).bit_length())
+        return index_bits(self.levels)
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,17 @@ def keep_n_of_m(targets: Sequence[Target], kept: int, structure: Structure) -> l
 
     Where more is to be kept than N of every M are, so many of the largest others stay as well.
     """
-    of_all, of = structure.sizes
-    masks = [_mask(target, of_all, of) for target in targets]
-    others = max(0, kept - sum(target.alive.numel() * of_all // of for target in targets))
+    n, m = structure.sizes
+    masks = [_mask(target, n, m) for target in targets]
+    others = max(0, kept - sum(target.alive.numel() * n // m for target in targets))
     return add_largest(masks, targets, others + sum(int(mask.sum()) for mask in masks))
 
 
-def _mask(target: Target, kept: int, of: int) -> Tensor:
+def _mask(target: Target, n: int, m: int) -> Tensor:
     layout = layout_of(target)
     energy = to_stack(torch.where(target.alive, target.energy, -1.0), layout)
     matrices, outputs, inputs, positions = layout.stack
-    rows = energy.reshape(matrices, outputs, inputs // of, of, positions)
-    best = rows.argsort(dim=3, descending=True, stable=True)[:, :, :, :kept]
+    rows = energy.reshape(matrices, outputs, inputs // m, m, positions)
+    best = rows.argsort(dim=3, descending=True, stable=True)[:, :, :, :n]
     chosen = torch.zeros_like(rows, dtype=torch.bool).scatter_(3, best, value=True)
     return from_stack(chosen.reshape(layout.stack), layout) & target.alive

@@ -45,13 +45,13 @@ def _own_ranges(module: OnnxModule, kernels: Mapping[str, str]) -> dict[str, Own
     """
     found: dict[str, set[OwnRange | None]] = {}
     for name, uses in module.graph.consumers().items():
-        found[name] = {own_range(module, node, kernels.get(node.name)) if place == 0 else None for node, place in uses}
+        found[name] = {_own_range(module, node, kernels.get(node.name)) if place == 0 else None for node, place in uses}
     outputs = {value.name for value in module.graph.outputs}
     ranges = {name: next(iter(ways)) for name, ways in found.items() if len(ways) == 1 and name not in outputs}
     return {name: way for name, way in ranges.items() if way is not None}
 
 
-def own_range(module: OnnxModule, node: Node, kernel: str | None) -> OwnRange | None:
+def _own_range(module: OnnxModule, node: Node, kernel: str | None) -> OwnRange | None:
     """Return how a kernel rounds the first input of a node by its range; None for one that does not."""
     if kernel == "dynamic":
         return OwnRange()

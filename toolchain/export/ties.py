@@ -43,13 +43,24 @@ def avoid_ties(graph: Graph, kernels: Mapping[str, str], grids: Mapping[str, Gri
             makers.setdefault(output, []).append((node.op, first, second))
     for output, operations in makers.items():
         terms = [(operator, _values(found[first]), _values(found[second])) for operator, first, second in operations]
-        ties = {}
-        for scale in found[output].scale.item() * (1 + _STEP * np.arange(_MOST_STEPS)):
-            ties[scale] = sum(_count_ties(operator, pair, scale) for operator, *pair in terms)
-            if not ties[scale]:
-                break
-        found[output] = replace(found[output], scale=found[output].scale.new_tensor(min(ties, key=ties.__getitem__)))
+        scale = found[output].scale
+        found[output] = replace(found[output], scale=scale.new_tensor(_best_scale(scale.item(), terms)))
     return found
+
+
+def _best_scale(scale: float, terms: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> float:
+    """Return the least scale from ``scale`` on without ties, or of those tried the one with the fewest.
+
+    Args:
+        scale: of the output as it was observed.
+        terms: operator and values of both operands, of every node that makes a part of the output.
+    """
+    ties: dict[float, int] = {}
+    for tried in scale * (1 + _STEP * np.arange(_MOST_STEPS)):
+        ties[tried] = sum(_count_ties(operator, pair, tried) for operator, *pair in terms)
+        if not ties[tried]:
+            break
+    return min(ties, key=lambda tried: ties[tried])
 
 
 def _values(grid: Grid) -> np.ndarray:
