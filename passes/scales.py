@@ -64,7 +64,7 @@ class LearnedScales:
         for name, logarithm in self.logarithms.items():
             grid = formats[name].grid
             if grid is not None:
-                found[name] = replace(formats[name], grid=replace(grid, scale=storable(logarithm.exp())))
+                found[name] = replace(formats[name], grid=replace(grid, scale=storable(logarithm.exp(), grid.levels)))
         return found
 
     def state(self) -> State:

@@ -20,6 +20,8 @@ STARTS = tuple(part / 40 for part in range(6, 41))
 
 CHUNK = 1 << 22  # values that are sorted at a time
 
+FINEST_LEVEL = 127  # the largest of 8 bits
+
 TINIEST = 1e-30  # scales are positive, also of a channel of zeros
 
 BINARY, TERNARY = (-1, 1), (-1, 0, 1)
@@ -70,8 +72,8 @@ class Levels(Constraint):
 def fit_grid(weight: Tensor, mask: Tensor | None, target: LevelTarget) -> Grid:
     """Return the least-squares grid of what ``mask`` keeps of ``weight``.
 
-    Scales are exact in float16, so that a file can hold them in 16 bits, unless they are outside of float16's normal
-    range. Channels that keep nothing get the mean scale of the others; it is never used.
+    Scales are exact in float16 where ``storable`` finds that precise enough. Channels that keep nothing get the mean
+    scale of the others; it is never used.
     """
     segments = gather(weight, mask, target.axis, target.block_size)
     zero: Tensor | None = None
@@ -86,16 +88,20 @@ def fit_grid(weight: Tensor, mask: Tensor | None, target: LevelTarget) -> Grid:
     alive = segments.lengths > 0
     if bool(alive.any()) and not bool(alive.all()):
         scale = torch.where(alive, scale, scale[alive].mean())
-    scale = storable(scale.clamp_min(TINIEST)).reshape(segments.shape)
+    scale = storable(scale.clamp_min(TINIEST), target.levels).reshape(segments.shape)
     zeros: int | Tensor = 0 if zero is None else zero.to(torch.int32).reshape(segments.shape)
     return Grid(target.levels, scale, zeros, target.axis, target.block_size)
 
 
-def storable(scale: Tensor) -> Tensor:
-    """Return positive scales rounded to float16 where that holds them to its full precision, as float32."""
+def storable(scale: Tensor, levels: tuple[int, ...]) -> Tensor:
+    """Return positive scales rounded to float16, in which a file can hold them, where that is precise enough.
+
+    The largest level may move by as much of a step as that of 8 bits does in float16's normal range: the fewer the
+    levels, the further a scale may lie below that range.
+    """
     half = scale.to(torch.float16).to(torch.float32)
-    normal = (half >= torch.finfo(torch.float16).tiny) & torch.isfinite(half)
-    return torch.where(normal, half, scale)
+    allowed = FINEST_LEVEL * torch.finfo(torch.float16).eps / 2 / max(map(abs, levels))
+    return torch.where((half - scale).abs() <= allowed * scale, half, scale)
 
 
 def _ternary_scale(segments: Segments) -> Tensor:

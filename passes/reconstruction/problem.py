@@ -82,7 +82,7 @@ class Problem:
             product, norm = product.sum(), norm.sum()
         good = (norm > 0) & (product > 0)
         scale = torch.where(good, product / norm.clamp_min(TINIEST), grid.scale)
-        return replace(self, grid=replace(grid, scale=storable(scale.clamp_min(TINIEST))))
+        return replace(self, grid=replace(grid, scale=storable(scale.clamp_min(TINIEST), grid.levels)))
 
 
 @dataclass(frozen=True, eq=False)

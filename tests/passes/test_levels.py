@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passes.constraints.levels import Levels, LevelTarget, fit_grid, levels_for, powers_for
+from passes.constraints.levels import Levels, LevelTarget, fit_grid, levels_for, powers_for, storable
 from passes.constraints.segments import gather
 from toolchain.formats import TensorFormat
 
@@ -35,6 +35,30 @@ def test_projection_is_idempotent_bit_for_bit_and_zeros_stay_zero(levels, axis, 
 def test_scales_are_exact_in_float16(levels, seed):
     scale = project(torch.randn(3, 8, generator=torch.Generator().manual_seed(seed)), LevelTarget(levels, 0)).grid.scale
     assert torch.equal(scale.half().float(), scale)
+
+
+@settings(deadline=None)
+@given(LEVELS, st.floats(1e-9, 1e-3), st.integers(0, 999))
+def test_below_the_normal_range_float16_is_taken_where_the_levels_hardly_move(levels, size, seed):
+    weight = size * torch.randn(3, 8, generator=torch.Generator().manual_seed(seed))
+    fmt = project(weight, LevelTarget(levels, 0))
+    scale = fmt.grid.scale
+    exact = scale.half().float() == scale
+    precise = 2.0**-25 * max(levels) * 2048 / 127  # half a step of float16 there, by what the largest level may move
+    assert bool(exact[scale > precise].all())
+    once = fmt.project(weight)
+    assert torch.equal(fmt.project(once), once)
+    if levels == (-1, 1):
+        free = weight.abs().mean(1)
+        assert bool(((scale - free).abs() <= 0.063 * free).all())
+
+
+def test_a_scale_that_float16_would_move_too_far_stays():
+    scale = torch.tensor([1e-6, 1e-7, 1e6])
+    stored = storable(scale, (-1, 1))
+    assert stored[0] == scale[0].half()
+    assert torch.equal(stored[1:], scale[1:])
+    assert torch.equal(storable(scale, tuple(range(-127, 128))), scale)
 
 
 def test_the_binary_scale_is_the_mean_magnitude():
