@@ -13,7 +13,7 @@ from torch import Tensor
 from toolchain.errors import ModelError
 from toolchain.expansion import Types, expand
 from toolchain.fusion import fuse
-from toolchain.graph import Body, Graph, Initializers, Node, build_nodes
+from toolchain.graph import RANDOM, Body, Graph, Initializers, Node, build_nodes
 from toolchain.islands import Island, runtime_knows
 from toolchain.ops import Implementation, find, to_numpy, to_tensor
 from toolchain.step import FAILURES, Step, with_dead_values
@@ -59,9 +59,6 @@ def survey(graph: Graph) -> tuple[list[Node], list[Node]]:
     """Return the nodes that ONNX Runtime would run in the module's place, and those that nobody can run."""
     return _Resolver(graph).unknown()
 
-
-# What differs from run to run, whatever its inputs are.
-RANDOM = {"Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike"}
 
 LARGEST_FOLDED = 4096  # elements; shape arithmetic is far below
 

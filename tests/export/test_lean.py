@@ -8,6 +8,7 @@ import onnx.parser
 import pytest
 from onnx import numpy_helper
 
+from toolchain.export.folding import optimized_graph
 from toolchain.export.lean import shorten
 from toolchain.export.sessions import open_session
 
@@ -123,10 +124,38 @@ def test_equal_constants_are_held_once_whatever_they_were_before():
     proto = model(text, shapes={})
     short, note = shorten(proto, FEEDS)
     assert note
-    assert len(short.graph.initializer) == 3
-    assert [node.op_type for node in short.graph.node].count("Constant") == 1
+    assert len(short.graph.initializer) == 4
+    assert not any(node.op_type == "Constant" for node in short.graph.node)
     assert run(short).tobytes() == run(proto).tobytes()
     onnx.checker.check_model(short)
+
+
+SHAPED = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N, 1, 8, 8] image) => (float[N, M, K] y)
+  <int64 batch_axis = {0}, int64[1] first = {0}, int64[2] rest = {-1, 4}, float[4] shift = {1, 2, 3, 4},
+   float[N, 1, 8, 8] features_with_a_long_name> {
+  sizes_with_a_long_name = Shape (image)
+  sizes_that_are_not_propagated = Abs (sizes_with_a_long_name)
+  features_with_a_long_name = Reshape (image, sizes_that_are_not_propagated)
+  batch_size_with_a_long_name = Gather (sizes_with_a_long_name, batch_axis)
+  batch_sizes_with_a_long_name = Unsqueeze (batch_size_with_a_long_name, first)
+  new_shape_with_a_long_name = Concat <axis = 0> (batch_sizes_with_a_long_name, rest)
+  rows_with_a_long_name = Reshape (features_with_a_long_name, new_shape_with_a_long_name)
+  y = Add (rows_with_a_long_name, shift)
+}
+"""
+
+
+def test_shapes_of_inner_values_stay_where_the_runtime_needs_them():
+    proto = model(SHAPED, shapes={})
+    short, note = shorten(proto, FEEDS)
+    assert note
+    assert [item.type for item in short.graph.value_info] == [item.type for item in proto.graph.value_info]
+    assert short.graph.value_info[0].name == short.graph.node[2].output[0]
+    assert len(optimized_graph(short).node) == len(optimized_graph(proto).node)
+    short.graph.ClearField("value_info")
+    assert len(optimized_graph(short).node) > len(optimized_graph(proto).node)
 
 
 def test_a_model_with_subgraphs_keeps_its_names():

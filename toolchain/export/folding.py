@@ -13,7 +13,7 @@ from toolchain.graph import Graph
 _MAY_REMAIN = ("DequantizeLinear",)
 
 
-def optimized_graph(model: Path | bytes) -> onnx.GraphProto:
+def optimized_graph(model: onnx.ModelProto | Path | bytes) -> onnx.GraphProto:
     """Return the graph that an ONNX Runtime session on the CPU executes, without the values of large constants.
 
     Raises:

@@ -1,7 +1,8 @@
 """A graph without what nobody computes with: long inner names, attributes at their defaults, constants held twice.
 
 A small network's file is to a fifth made of these. What others may rely on stays: inputs, outputs, their names and
-shapes, the order of the nodes, the metadata of the model.
+shapes, the order of the nodes, the metadata of the model. So do the shapes of inner values where ONNX Runtime, which
+does not find all of them by itself, would leave a part of the graph as it is without.
 """
 
 from collections import Counter
@@ -15,6 +16,8 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from toolchain.errors import ExportError
 from toolchain.export.builder import make_tensor
+from toolchain.export.constants import fold_small
+from toolchain.export.folding import optimized_graph
 from toolchain.export.sessions import open_session
 from toolchain.graph import IR_FREE_INITIALIZERS
 
@@ -45,7 +48,8 @@ def shorten(proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> tuple[on
 
     Args:
         proto: is not changed. With functions or subgraphs it keeps its names.
-        feeds: one batch, on which the shorter model must compute the same, bit for bit, in ONNX Runtime.
+        feeds: one batch, on which the shorter model must compute the same, bit for bit, in ONNX Runtime, and in no
+            more nodes.
 
     Returns:
         The model, and a sentence for the report; empty where the model is ``proto`` itself.
@@ -56,19 +60,14 @@ def shorten(proto: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> tuple[on
     payload = sum(size for item in proto.graph.initializer if (size := item.ByteSize()) > _SMALL)
     if before - payload <= NOTICEABLE * before:  # no more than that could be saved, so do not copy a large model
         return proto, ""
-    short = onnx.ModelProto()
-    short.CopyFrom(proto)
-    _drop_texts(short.graph)
-    _drop_defaults(short)
-    if short.ir_version >= IR_FREE_INITIALIZERS:
-        _share_constants(short.graph)
-    _rename(short.graph)
+    short = next((found for shapes in (False, True) if _agree(proto, found := _shortened(proto, shapes), feeds)), proto)
     saved = 1 - short.ByteSize() / before
-    if saved <= NOTICEABLE or not _agree(proto, short, feeds):
+    if saved <= NOTICEABLE:
         return proto, ""
     return short, (
-        f"Names of nodes and inner values, attributes at their defaults and constants held twice were {saved:.0%} of "
-        "so small a file: the names are short now, the rest left out. Inputs, outputs and metadata stay as they were."
+        f"Names of nodes and inner values, attributes at their defaults, constants held twice and nodes that compute "
+        f"constants were {saved:.0%} of so small a file: the names are short now, the rest left out. Inputs, outputs "
+        "and metadata stay as they were."
     )
 
 
@@ -77,9 +76,23 @@ def _has_subgraphs(graph: onnx.GraphProto) -> bool:
     return any(attribute.type in kinds for node in graph.node for attribute in node.attribute)
 
 
+def _shortened(proto: onnx.ModelProto, shapes: bool) -> onnx.ModelProto:
+    """Return the shorter model, with or without the shapes of inner values."""
+    short = onnx.ModelProto()
+    short.CopyFrom(proto)
+    if not shapes:
+        short.graph.ClearField("value_info")
+    _drop_texts(short.graph)
+    _drop_defaults(short)
+    if short.ir_version >= IR_FREE_INITIALIZERS:
+        fold_small(short)
+        _share_constants(short.graph)
+    _rename(short.graph)
+    return short
+
+
 def _drop_texts(graph: onnx.GraphProto) -> None:
-    graph.ClearField("value_info")
-    for item in (*graph.node, *graph.initializer):
+    for item in (*graph.node, *graph.initializer, *graph.value_info):
         item.ClearField("doc_string")
         item.ClearField("metadata_props")
     for node in graph.node:
@@ -163,6 +176,11 @@ def _rename(graph: onnx.GraphProto) -> None:
             field[:] = [renamed.get(name, name) for name in field]
     for tensor in tensors:
         tensor.name = renamed.get(tensor.name, tensor.name)
+    shapes = [item for item in graph.value_info if item.name in renamed]
+    for value in shapes:
+        value.name = renamed[value.name]
+    graph.ClearField("value_info")
+    graph.value_info.extend(shapes)
 
 
 def _short_names() -> Iterator[str]:
@@ -173,12 +191,13 @@ def _short_names() -> Iterator[str]:
 
 
 def _agree(proto: onnx.ModelProto, short: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> bool:
-    """Return whether both models compute the same bits."""
+    """Return whether ONNX Runtime computes the same bits of both models, and of the shorter one in no more nodes."""
     try:
         expected, got = (open_session(model, threads=1).run(None, dict(feeds)) for model in (proto, short))
+        allowed, nodes = (len(optimized_graph(model).node) for model in (proto, short))
     except ExportError:
         return False
-    return all(
+    return nodes <= allowed and all(
         isinstance(left, np.ndarray) and isinstance(right, np.ndarray) and left.tobytes() == right.tobytes()
         for left, right in zip(expected, got, strict=True)
     )

@@ -7,13 +7,14 @@ from toolchain.graph.io import load_graph, model_files
 from toolchain.graph.model import IR_FREE_INITIALIZERS, MIN_OPSET, Attribute, Body, Graph, Node, Value
 from toolchain.graph.opsets import read_opsets
 from toolchain.graph.save import save_graph, save_proto, write_atomically
-from toolchain.graph.simplify import simplify
+from toolchain.graph.simplify import RANDOM, simplify
 from toolchain.graph.weights import Weight, find_weights
 from toolchain.graph.widen import widen
 
 __all__ = [
     "IR_FREE_INITIALIZERS",
     "MIN_OPSET",
+    "RANDOM",
     "Attribute",
     "Body",
     "Graph",

@@ -19,18 +19,19 @@ from toolchain.graph.model import Graph, Node
 from toolchain.graph.trial import TOLERANCE, largest_difference, random_feeds, run
 from toolchain.graph.weights import find_weights, weight_inputs
 
-# What these make from constants hides no trained weight: a fill holds no information, a random number is not
-# constant, and a weight that is quantized already was compressed by somebody else on purpose.
-OPAQUE = {
+# Different numbers in every run, whatever their inputs are.
+RANDOM = {
     "Bernoulli",
-    "ConstantOfShape",
-    "DequantizeLinear",
     "Multinomial",
     "RandomNormal",
     "RandomNormalLike",
     "RandomUniform",
     "RandomUniformLike",
 }
+
+# What these make from constants hides no trained weight: a fill holds no information, a random number is not
+# constant, and a weight that is quantized already was compressed by somebody else on purpose.
+OPAQUE = RANDOM | {"ConstantOfShape", "DequantizeLinear"}
 
 # A few bytes can say "a weight of 64 GiB": constant expressions may make this many times what the file holds, and some.
 MAX_GROWTH = 16
