@@ -36,7 +36,7 @@ from passes.trainer import Trainer
 from passes.training import Training
 from toolchain.augmentation import NONE
 from toolchain.compression import prune_pass
-from toolchain.export import Wish, choose_kernels, write_model
+from toolchain.export import Wish, choose_kernels, kernel_names, write_model
 from toolchain.graph import find_weights, load_graph
 from toolchain.module import OnnxModule
 from toolchain.progress import NullProgress
@@ -194,7 +194,7 @@ def written(name: str, prune: str, structure: str) -> dict[str, int]:
     pruning, module = pass_for(trainer, prune, structure), trainer.module
     project_onto(module, pruning.names, TopK(pruning.budgets, "lamp", pruning.layouts))
     kernels = choose_kernels(module, {}, Wish("gathered"))
-    proto = write_model(module, {node: choice.kernel for node, choice in kernels.items()}).proto
+    proto = write_model(module, kernel_names(kernels)).proto
     prunable = [weight.name for weight in find_weights(module.graph) if not weight.reason]
     return {
         "weights": sum(module.tensor(tensor).numel() for tensor in prunable),

@@ -11,7 +11,16 @@ import torch
 from calibration.collect import Sampling, collect_candidates, collect_grids
 from calibration.data import Batch, Dataset
 from toolchain.correction import Correction
-from toolchain.export import KernelChoice, Meter, Wish, activation_formats, choose_kernels, could_be_int8, find_loss
+from toolchain.export import (
+    KernelChoice,
+    Meter,
+    Wish,
+    activation_formats,
+    choose_kernels,
+    could_be_int8,
+    find_loss,
+    kernel_names,
+)
 from toolchain.export.runs import STATIC, rounded_values
 from toolchain.export.ties import avoid_ties
 from toolchain.formats import Grid
@@ -69,7 +78,7 @@ def lower(
     values = tuple(rounded_values(module.graph, dict.fromkeys(nodes, "int8")))
     if not values:
         choices = choose_kernels(module, sample, wish)
-        module.formats.update(activation_formats(module, _names(choices), {}))
+        module.formats.update(activation_formats(module, kernel_names(choices), {}))
         return Lowering(choices)
     size = module.graph.batch_size or _batch_size(module, data, len(nodes))
     samples = max(size, min(calibration.samples, len(data)) // size * size)
@@ -95,7 +104,7 @@ def lower(
     tell(COMPARED)
     choices = choose_kernels(module, sample, wish, loss.reasons())
     tell(CHOSEN)
-    kernels = _names(choices)
+    kernels = kernel_names(choices)
     grids = avoid_ties(module.graph, kernels, grids)
     module.formats.update(activation_formats(module, kernels, grids))
     inside = [node for node, kernel in kernels.items() if kernel in STATIC]
@@ -106,10 +115,6 @@ def lower(
     if inside:
         notes += _correct(Correction(module, others), meter, inside, grids)
     return Lowering(choices, tuple(notes))
-
-
-def _names(choices: Mapping[str, KernelChoice]) -> dict[str, str]:
-    return {node: choice.kernel for node, choice in choices.items()}
 
 
 def _batch_size(module: OnnxModule, data: Dataset, nodes: int) -> int:

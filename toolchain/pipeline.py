@@ -17,7 +17,7 @@ from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for
 from toolchain.description import announce, describe_plan
 from toolchain.errors import RecipeError, TrainingError
-from toolchain.export import Parity, WrittenModel, check_export, shorten, write_model
+from toolchain.export import Parity, WrittenModel, check_export, kernel_names, shorten, write_model
 from toolchain.gates.judge import Outcome, judge
 from toolchain.gates.limits import Gates
 from toolchain.graph import Graph, save_proto
@@ -280,7 +280,7 @@ def _export(
     """
     module.move_to(torch.device("cpu"))
     module.eval()
-    written = write_encoded(module, {node: choice.kernel for node, choice in done.kernels.items()}, encoding)
+    written = write_encoded(module, kernel_names(done.kernels), encoding)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / target.name
         save_proto(written.proto, draft)

@@ -2,7 +2,7 @@
 
 from toolchain.export.activations import activation_formats, activation_values
 from toolchain.export.check import check_export
-from toolchain.export.choice import KernelChoice, Wish, choose_kernels, could_be_int8
+from toolchain.export.choice import KernelChoice, Wish, choose_kernels, could_be_int8, kernel_names
 from toolchain.export.draft import StoredTensor
 from toolchain.export.folding import check_folded
 from toolchain.export.kernels import held_bits
@@ -35,6 +35,7 @@ __all__ = [
     "could_be_int8",
     "find_loss",
     "held_bits",
+    "kernel_names",
     "move_biases_onto_steps",
     "shorten",
     "time_dense",

@@ -89,6 +89,11 @@ def could_be_int8(module: OnnxModule, wish: Wish) -> tuple[str, ...]:
     return tuple(node.name for layer in find_layers(module) if "int8" in layer.kernels for node in layer.nodes)
 
 
+def kernel_names(choices: Mapping[str, KernelChoice]) -> dict[str, str]:
+    """Return a kernel by node name, as ``write_model`` takes them."""
+    return {node: choice.kernel for node, choice in choices.items()}
+
+
 def choose_kernels(
     module: OnnxModule,
     sample: Mapping[str, np.ndarray],

@@ -14,7 +14,7 @@ from calibration.dataset import Dataset
 from toolchain.compression import run_passes
 from toolchain.deadline import deadline_for
 from toolchain.errors import RecipeError
-from toolchain.export import Wish, activation_formats, activation_values, choose_kernels, write_model
+from toolchain.export import Wish, activation_formats, activation_values, choose_kernels, kernel_names, write_model
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import Graph
 from toolchain.module import OnnxModule
@@ -114,7 +114,7 @@ def _pruned(original: Original, plan: Plan) -> onnx.ModelProto:
     run.begin(None)
     done = run_passes(plan, run, few.batch(np.arange(original.graph.batch_size or 1)).feeds)
     trainer.module.eval()
-    return write_model(trainer.module, {node: choice.kernel for node, choice in done.kernels.items()}).proto
+    return write_model(trainer.module, kernel_names(done.kernels)).proto
 
 
 @torch.no_grad()
@@ -129,7 +129,7 @@ def _in_8_bits(original: Original) -> onnx.ModelProto:
     few = original.few
     sample = few.batch(np.arange(original.graph.batch_size or 1)).feeds
     choices = choose_kernels(module, sample, Wish("int8"))  # which is not timed
-    kernels = {node: choice.kernel for node, choice in choices.items()}
+    kernels = kernel_names(choices)
     if "int8" not in kernels.values():
         raise RecipeError("no layer of the model can run in 8-bit integers")
     names = activation_values(module.graph, kernels)
