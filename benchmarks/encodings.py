@@ -37,7 +37,7 @@ from toolchain.structures import parse_structure, unit_extent
 OPSET = 17
 SHAPES = ((500, 800), (512, 512, 3, 3))
 DENSITIES = (1.0, 1 / 4, 1 / 12, 1 / 36, 1 / 61, 1 / 246)
-BITS = (1, 2, 3, 8)
+BITS = (1, 2, 3, 4, 5, 6, 8)
 STRUCTURES = (
     *(("2:4", 1 / 2), ("1:4", 1 / 4), ("4:8", 1 / 2), ("pattern", 2 / 9), ("groups", 1 / 4), ("column", 1 / 4)),
     *(("filter", 1 / 4), ("block4x1", 1 / 8), ("block1x4", 1 / 8), ("block4x4", 1 / 8)),

@@ -74,3 +74,22 @@ def test_nodes_of_the_model_that_the_runtime_does_not_fold_are_no_objection(buil
         check_folded(file)
     data = Dataset({"x": np.ones((4, 8), np.float32)}, None, Preprocessing(), "unlabelled", "ones")
     assert check_export(file, module, data).max_abs_error < 1e-3
+
+
+def test_large_inputs_are_compared_a_few_at_a_time(build, tmp_path, monkeypatch):
+    sizes = []
+    verify = check.verify
+
+    def watched(model, module, batches):
+        given = list(batches)
+        sizes.extend(len(batch["x"]) for batch in given)
+        return verify(model, module, given)
+
+    monkeypatch.setattr(check, "verify", watched)
+    monkeypatch.setattr(check, "ELEMENTS", 30)  # of which a sample has 8
+    module = build(TEXT.replace("%s", "N"), SHAPES)
+    x = np.random.default_rng(0).standard_normal((70, 8)).astype(np.float32)
+    file = tmp_path / "m.onnx"
+    file.write_bytes(write_model(module, {}).proto.SerializeToString())
+    check_export(file, module, Dataset({"x": x}, None, Preprocessing(), "unlabelled", "noise"))
+    assert sizes == [3] * check.BATCHES

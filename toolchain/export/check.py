@@ -5,6 +5,8 @@ from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
+
 from calibration.data import Batch, Dataset
 from toolchain.export.decisions import compare_decisions
 from toolchain.export.differences import compare_tensors
@@ -13,6 +15,7 @@ from toolchain.export.parity import Parity, verify
 from toolchain.module import OnnxModule
 
 BATCH = 16
+ELEMENTS = 1 << 21  # of a batch of inputs, at most: values inside, which are held all at once, are 100 times as many
 BATCHES = 4  # that outputs are compared on, number by number
 TENSORS = 4  # samples that values inside are compared on, at most
 DECISIONS = 5000  # samples that are compared by their class, at most
@@ -35,7 +38,7 @@ def check_export(model: Path, module: OnnxModule, data: Dataset) -> Parity:
     def batches(size: int) -> Iterator[Batch]:
         return (batch for batch in data.batches(size) if len(batch) == size or fixed is None)
 
-    size = fixed or min(len(data), BATCH)
+    size = fixed or min(len(data), BATCH, max(1, ELEMENTS // _elements(data)))
     parity = verify(model, module, (batch.feeds for batch in islice(batches(size), BATCHES)))
     decisions = compare_decisions(model, module, islice(batches(size), max(1, DECISIONS // size)))
     outputs = [
@@ -44,5 +47,10 @@ def check_export(model: Path, module: OnnxModule, data: Dataset) -> Parity:
         else output
         for output in parity.outputs
     ]
-    tensors = [compare_tensors(model, module, batch.feeds) for batch in islice(batches(fixed or TENSORS), 1)]
+    tensors = [compare_tensors(model, module, batch.feeds) for batch in islice(batches(fixed or min(size, TENSORS)), 1)]
     return replace(parity, outputs=tuple(outputs), tensors=tuple(chain.from_iterable(tensors)))
+
+
+def _elements(data: Dataset) -> int:
+    """Return the elements of one sample."""
+    return max(1, sum(array.size for array in data.batch(np.arange(1)).feeds.values()))
