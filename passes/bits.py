@@ -150,7 +150,9 @@ def _rates(
         answers = [item[classes].flatten(1).argmax(1) for item in (originals, found)]
         return [float((answer == labels).float().mean()) for answer in answers]
     names = trainer.objective.outputs
-    scores = class_outputs({name: originals[name].cpu().numpy() for name in names}, count)
+    scores = class_outputs(
+        {name: originals[name].cpu().numpy() for name in names}, count, trainer.module.graph.output_shapes
+    )
     if scores:
         name = next(iter(scores))
         return 1.0, float((originals[name].flatten(1).argmax(1) == found[name].flatten(1).argmax(1)).float().mean())

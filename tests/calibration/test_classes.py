@@ -24,6 +24,20 @@ def test_candidates_keep_the_order_of_the_outputs():
     assert list(class_outputs(outputs, 2)) == ["b", "a"]
 
 
+@pytest.mark.parametrize(
+    ("shape", "declared", "kept"),
+    [
+        ((2, 5, 1), ("N", "M", 1), False),
+        ((2, 5, 1, 1), ("N", None, 1, 1), False),
+        ((2, 5, 1), ("N", 5, 1), True),
+        ((2, 5), ("N", "M"), True),
+        ((2, 5), None, True),
+    ],
+)
+def test_as_many_columns_as_the_input_asks_for_are_places_and_no_classes(shape, declared, kept):
+    assert list(class_outputs({"y": np.zeros(shape, np.float32)}, 2, {"y": declared})) == ["y"] * kept
+
+
 def test_labels_speak_of_the_output_that_answers_them_best_and_of_the_first_of_equals():
     labels = np.array([0, 1, 2])
     right, wrong = np.eye(3), np.roll(np.eye(3), 1, axis=1)

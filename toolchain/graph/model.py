@@ -135,6 +135,11 @@ class Graph:
         return self.opsets[""]
 
     @property
+    def output_shapes(self) -> dict[str, tuple[int | str | None, ...] | None]:
+        """The shapes that the model promises, by output."""
+        return {value.name: value.shape for value in self.outputs}
+
+    @property
     def takes_sets(self) -> bool:
         """Whether a sample is one whole set of inputs, as the first dimension does not count samples in all of them.
 

@@ -52,7 +52,9 @@ def quality_section(
         before, after = (_run(session, batch.feeds, count, size) for session in (first, second))
         if not closeness:
             closeness = {name: Closeness() for name in _compared(before)}
-            scores = classes or _class_output({name: before[name] for name in closeness}, count, batch.labels)
+            declared = {value.name: value.shape for value in first.get_outputs()}
+            answers = {name: before[name] for name in closeness}
+            scores = classes or _class_output(class_outputs(answers, count, declared), batch.labels)
         for name, sums in closeness.items():
             sums.add(before[name], after[name])
         if scores is not None:
@@ -91,8 +93,7 @@ def _compared(outputs: Mapping[str, np.ndarray]) -> list[str]:
     return found
 
 
-def _class_output(outputs: Mapping[str, np.ndarray], count: int, labels: np.ndarray | None) -> str | None:
-    scores = class_outputs(outputs, count)
+def _class_output(scores: Mapping[str, np.ndarray], labels: np.ndarray | None) -> str | None:
     return next(iter(scores), None) if labels is None or not scores else most_accurate(scores, labels)
 
 
