@@ -149,10 +149,8 @@ def _rates(
     if labels is not None and classes is not None:
         answers = [item[classes].flatten(1).argmax(1) for item in (originals, found)]
         return [float((answer == labels).float().mean()) for answer in answers]
-    names = trainer.objective.outputs
-    scores = class_outputs(
-        {name: originals[name].cpu().numpy() for name in names}, count, trainer.module.graph.output_shapes
-    )
+    names, declared = trainer.objective.outputs, trainer.module.graph.output_shapes
+    scores = class_outputs({name: originals[name].cpu().numpy() for name in names}, count, declared)
     if scores:
         name = next(iter(scores))
         return 1.0, float((originals[name].flatten(1).argmax(1) == found[name].flatten(1).argmax(1)).float().mean())
