@@ -29,6 +29,7 @@ from common import (
     machine,
     read_times,
     save,
+    save_times,
     shared,
     table,
     timed,
@@ -176,7 +177,7 @@ def prepare(model: str) -> tuple[Trainer, Dataset]:
 
 
 def latency() -> None:
-    """Time every file made so far against its original, interleaved in this one process."""
+    """Time every file in the build folder against its original, interleaved in this one process."""
     rows = {}
     for file in sorted(file for model in MODELS for file in FILES.glob(f"{model}-*.onnx")):
         model, _, row = file.stem.partition("-")
@@ -184,7 +185,7 @@ def latency() -> None:
         first = load_data(str(images()[1]), graph, PREPROCESSING).train.batch(np.arange(1))
         measured = measure_latency(original(model), file, first, threads=1, seconds=10.0)
         rows[f"{model}-{row}"] = without_details(measured)[0]
-    save("cifar10/latency", {**machine(), "rows": rows})
+    save_times("cifar10", rows)
 
 
 def write_table() -> None:
@@ -196,14 +197,16 @@ def write_table() -> None:
         names = [f"{model}-{row}" for row in ("baseline", *ROWS) if f"{model}-{row}" in results]
         if not names:
             continue
-        first = results[names[0]]["quality"]
+        first_result = results[names[0]]
+        first = first_result["quality"]
         rows.append([model, "original", "", "1x", f"{100 * first['original']:.2f} %", "", "1x"])
         base = first["compressed"] if names[0].endswith("-baseline") else first["original"]
         rows += [_row(name, results[name], base, times) for name in names]
         fast = [name for name in names if name.partition("-")[2] not in ONLY_SMALLER]
         if len(fast) > 1:
             drawn.append(model)
-            write_front(f"cifar10/{model}-front", model, [_point(name, results[name], times) for name in fast])
+            dense = timed(names[0], first_result, times)["original"]["p50_ms"]
+            write_front(f"cifar10/{model}-front", model, [_point(name, results[name], times, dense) for name in fast])
     header = ["model", "command", "epochs", "smaller", "accuracy", "points from the baseline", "speedup (95 %)"]
     text = table(header, rows)
     (RESULTS / "cifar10.md").write_text(text)
@@ -230,10 +233,11 @@ def _row(name: str, result: dict[str, Any], base: float, times: dict[str, Any]) 
     ]
 
 
-def _point(name: str, result: dict[str, Any], times: dict[str, Any]) -> Point:
+def _point(name: str, result: dict[str, Any], times: dict[str, Any], dense: float) -> Point:
+    """Return a point of the front: its latency by its speedup over the dense model, whose time differs between runs."""
     row = name.partition("-")[2]
     label = "dense" if row == "baseline" else row
-    return Point(label, label, timed(name, result, times)["compressed"]["p50_ms"], result["quality"]["compressed"])
+    return Point(label, label, dense / timed(name, result, times)["speedup"], result["quality"]["compressed"])
 
 
 def main() -> None:

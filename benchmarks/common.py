@@ -86,6 +86,13 @@ def machine() -> dict[str, str | int | None]:
     return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": int(threads) if threads else None}
 
 
+def save_times(name: str, rows: dict[str, Any]) -> None:
+    """Save the latency of some files beside what was timed before: models are not kept in the repository."""
+    path = RESULTS / name / "latency.json"
+    earlier = json.loads(path.read_text())["rows"] if path.exists() else {}
+    save(f"{name}/latency", {**machine(), "rows": dict(sorted({**earlier, **rows}.items()))})
+
+
 def read_times(name: str) -> dict[str, Any]:
     """Return what ``python benchmarks/NAME.py latency`` saved, by file, or end with the hint to run it."""
     path = RESULTS / name / "latency.json"

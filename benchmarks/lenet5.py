@@ -24,6 +24,7 @@ from common import (
     machine,
     read_times,
     save,
+    save_times,
     shared,
     table,
     timed,
@@ -110,13 +111,13 @@ def digits() -> tuple[Dataset, Dataset]:
 
 
 def latency() -> None:
-    """Time every file made so far against the original, interleaved in this one process."""
+    """Time every file in the build folder against the original, interleaved in this one process."""
     first = digits()[1].batch(np.arange(1))
     rows = {}
     for file in sorted(FILES.glob("lenet5-*.onnx")):
         measured = measure_latency(shared(*MODEL), file, first, threads=1, seconds=10.0)
         rows[file.stem.removeprefix("lenet5-")] = without_details(measured)[0]
-    save("lenet5/latency", {**machine(), "rows": rows})
+    save_times("lenet5", rows)
 
 
 def write_table() -> None:
