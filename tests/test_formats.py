@@ -1,3 +1,4 @@
+import numpy as np
 import onnx.parser
 import pytest
 import torch
@@ -5,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toolchain.export.sessions import open_session
-from toolchain.formats import Grid, OwnRange, TensorFormat
+from toolchain.formats import Grid, OwnRange, Rescaling, TensorFormat
 
 CASES = [  # levels, whether the zero point is shifted, axis, block size
     (tuple(range(-7, 8)), False, None, 0),
@@ -71,6 +72,22 @@ def test_values_on_their_own_range_are_those_that_the_runtime_makes(values):
         (expected,) = open_session(onnx.parser.parse_model(text), threads=1).run(None, {"x": values.numpy()})
         torch.testing.assert_close(found, torch.from_numpy(expected), rtol=0, atol=1e-6)
     assert found.shape == values.shape
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-100_000, 100_000), min_size=1, max_size=30), st.integers(0, 99), st.booleans())
+def test_sums_are_rescaled_to_the_bit_as_the_runtime_does_it_however_far_off_they_are(sums, seed, per_channel):
+    generator = torch.Generator().manual_seed(seed)
+    acc = torch.tensor(sums)[None].repeat(2, 1)
+    step = 1e-4 * (0.5 + torch.rand(len(sums) if per_channel else (), generator=generator))
+    output = 0.05 * (0.5 + torch.rand((), generator=generator))
+    rescaling = Rescaling(step, output)
+    exact = acc.double() * step.double()
+    found = TensorFormat.from_state(TensorFormat(rescaling=rescaling).state()).project(
+        (exact * (1 + 1e-7 * torch.randn(exact.shape, generator=generator))).float()
+    )
+    expected = np.rint(acc.numpy().astype(np.float32) * (step.numpy() / output.numpy()))
+    assert np.array_equal((found / output).round().numpy(), expected)
 
 
 def test_a_grid_with_shifted_zeros_holds_zero_exactly():

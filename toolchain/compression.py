@@ -21,7 +21,7 @@ from passes.score_choice import LEAST_STEPS, choose_score, try_scores
 from passes.trainer import Trainer
 from toolchain.allocation import bit_costs, weight_costs
 from toolchain.amounts import QuantSpec
-from toolchain.export import kernel_names, move_biases_onto_steps
+from toolchain.export import add_rescalings, kernel_names, move_biases_onto_steps
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, find_weights
 from toolchain.graph.layout import find_layouts
@@ -265,11 +265,13 @@ def _find_bits(plan: Plan, run: Run) -> None:
 
 
 def _round_biases(run: Run) -> None:
-    """Let biases be what the file adds."""
+    """Let biases be what the file adds, and sums rounded as its kernels round them."""
     module, device = run.trainer.module, run.trainer.module.device
     module.move_to(torch.device("cpu"))
     round_biases(module)
-    move_biases_onto_steps(module, kernel_names(run.done.kernels))
+    kernels = kernel_names(run.done.kernels)
+    move_biases_onto_steps(module, kernels)
+    add_rescalings(module, kernels)
     module.move_to(device)
 
 

@@ -132,6 +132,33 @@ class OwnRange:
 
 
 @dataclass(frozen=True, eq=False)
+class Rescaling:
+    """How an integer kernel brings its sums of products to the steps of its output, digit by digit (QLinearConv).
+
+    Attributes:
+        step: float32 ``[]`` or ``[C]``, what a sum of 1 stands for: the scale of the input times that of the weight.
+        output: float32 ``[]``, the scale of what the kernel makes.
+        axis: the dimension of the channels.
+    """
+
+    step: Tensor
+    output: Tensor
+    axis: int = 1
+
+    def project(self, values: Tensor) -> Tensor:
+        """Return the steps that the kernel makes of the sums that ``values`` are nearest to; none is clipped yet."""
+        step = self.step
+        if step.ndim:
+            step = step.reshape([-1 if axis == self.axis else 1 for axis in range(values.ndim)])
+        sums = (values.double() / step).round().float()
+        return (sums * (step / self.output)).round() * self.output
+
+    def to(self, device: torch.device) -> "Rescaling":
+        """Return the same with its tensors on ``device``."""
+        return replace(self, step=self.step.to(device), output=self.output.to(device))
+
+
+@dataclass(frozen=True, eq=False)
 class TensorFormat:
     """The set of values that a tensor may take: zero outside ``mask``, on ``grid`` inside it.
 
@@ -139,11 +166,13 @@ class TensorFormat:
         mask: bool, the tensor's shape, True where a weight is kept; None keeps all.
         grid: the allowed values of what is kept; None allows every float.
         own_range: how the values, of an activation, are rounded in every run; then there is no grid.
+        rescaling: of what an integer kernel makes, how that gets there; rounded to ``grid`` afterwards, if at all.
     """
 
     mask: Tensor | None = None
     grid: Grid | None = None
     own_range: OwnRange | None = None
+    rescaling: Rescaling | None = None
 
     def project(self, values: Tensor) -> Tensor:
         """Return ``argmin |z - values|`` over the z of this format; zeros stay zero.
@@ -152,6 +181,8 @@ class TensorFormat:
         """
         if self.own_range is not None:
             return self.own_range.project(values)
+        if self.rescaling is not None:
+            values = self.rescaling.project(values)
         if self.grid is not None:
             values = self.grid.dequantize(self.grid.quantize(values))
         if self.mask is not None:
@@ -165,7 +196,8 @@ class TensorFormat:
             grid = {"levels": list(self.grid.levels), "scale": self.grid.scale, "axis": self.grid.axis}
             grid |= {"zero_point": self.grid.zero_point, "block_size": self.grid.block_size}
         own_range = None if self.own_range is None else asdict(self.own_range)
-        return {"mask": self.mask, "grid": grid, "own_range": own_range}
+        rescaling = None if self.rescaling is None else vars(self.rescaling)
+        return {"mask": self.mask, "grid": grid, "own_range": own_range, "rescaling": rescaling}
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "TensorFormat":
@@ -174,9 +206,11 @@ class TensorFormat:
         if grid is not None:
             grid = Grid(**{**grid, "levels": tuple(grid["levels"])})
         own_range = None if state["own_range"] is None else OwnRange(**state["own_range"])
-        return cls(state["mask"], grid, own_range)
+        rescaling = None if state["rescaling"] is None else Rescaling(**state["rescaling"])
+        return cls(state["mask"], grid, own_range, rescaling)
 
     def to(self, device: torch.device) -> "TensorFormat":
         """Return the same format with its tensors on ``device``."""
         grid = None if self.grid is None else self.grid.to(device)
-        return replace(self, mask=None if self.mask is None else self.mask.to(device), grid=grid)
+        rescaling = None if self.rescaling is None else self.rescaling.to(device)
+        return replace(self, mask=None if self.mask is None else self.mask.to(device), grid=grid, rescaling=rescaling)

@@ -6,7 +6,14 @@ import torch
 
 from passes.constraints import Budget, TopK
 from toolchain.errors import ExportError
-from toolchain.export import activation_values, check_folded, verify, write_model
+from toolchain.export import (
+    activation_values,
+    add_rescalings,
+    check_folded,
+    move_biases_onto_steps,
+    verify,
+    write_model,
+)
 from toolchain.export.folding import optimized_graph
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import find_weights
@@ -227,3 +234,19 @@ def test_a_node_that_cannot_says_why(build, text, levels, reason):
     prune(module, ("w",), levels=levels)
     with pytest.raises(ExportError, match=reason):
         write_model(module, {"n": "gathered_int8"})
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_once_biases_and_sums_are_rounded_as_the_kernel_does_the_module_has_the_same_levels(build, calibrate, case):
+    text, shapes, feed = case
+    module = build(text, shapes)
+    if "v" in shapes:
+        with torch.no_grad():
+            module.tensor("v").abs_()
+    kernels = {"n": "gathered_int8"}
+    prune(module, ["w"], levels=(-2, -1, 1, 2))
+    calibrate(module, kernels, batch(feed))
+    move_biases_onto_steps(module, kernels)
+    add_rescalings(module, kernels)
+    parity = verify(write_model(module, kernels).proto.SerializeToString(), module, [batch(feed)])
+    assert parity.max_abs_error < 1e-6 * parity.tolerance

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from toolchain.errors import ExportError
-from toolchain.export import move_biases_onto_steps, write_model
+from toolchain.export import add_rescalings, move_biases_onto_steps, write_model
 from toolchain.export.products import bias_steps, product_of
 from toolchain.export.sessions import open_session
 from toolchain.formats import Grid, TensorFormat
@@ -27,9 +27,9 @@ BATCH = {"x": np.random.default_rng(7).standard_normal((20, 4, 9, 9)).astype(np.
 INT8 = {"n": "int8"}
 
 
-def differing(module):
+def differing(module, kernels=INT8):
     """Return the part of the outputs that file and module round to different levels."""
-    session = open_session(write_model(module, INT8).proto.SerializeToString(), threads=1)
+    session = open_session(write_model(module, kernels).proto.SerializeToString(), threads=1)
     (got,) = session.run(None, BATCH)
     with torch.no_grad():
         expected = module(BATCH)["y"].numpy()
@@ -46,6 +46,40 @@ def test_the_module_then_rounds_as_the_file_does(build, compress, calibrate, cas
     move_biases_onto_steps(module, INT8)
 
     assert differing(module) <= 2e-4  # a value half way between two levels
+
+    add_rescalings(module, INT8)
+
+    assert differing(module) == 0
+
+
+LAYERS = {
+    "depthwise": (
+        HEAD + "{ [n] c = Conv <group = 4> (x, w, k) y = Clip (c, low, high) }",
+        {"w": (8, 1, 3, 3), "k": (8,), "low": (), "high": ()},
+    ),
+    "read as it is": (HEAD + "{ [n] y = Conv (x, w) }", {"w": (8, 4, 3, 3)}),
+    "two Gemms": (
+        '<ir_version: 8, opset_import: ["" : 17]> net (float[N, 4, 9, 9] x) => (float[N, 5] y) '
+        "{ f = Flatten (x) [n] a = Gemm <transB = 1> (f, w, k) b = Relu (a) [m] y = Gemm <transB = 1> (b, v) }",
+        {"w": (16, 324), "k": (16,), "v": (5, 16)},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LAYERS)
+def test_whatever_makes_the_sums_they_are_rounded_alike(build, compress, calibrate, case):
+    text, shapes = LAYERS[case]
+    module = build(text, shapes)
+    kernels = {"n": "int8", "m": "int8"} if "[m]" in text else INT8
+    with torch.no_grad():
+        for name, bound in {"low": -1.5, "high": 2.0}.items():
+            if name in shapes:
+                module.tensor(name).fill_(bound)
+    compress(module, 0.6, FOUR)
+    calibrate(module, kernels, BATCH)
+    move_biases_onto_steps(module, kernels)
+    add_rescalings(module, kernels)
+    assert differing(module, kernels) == 0
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -9,7 +9,7 @@ from toolchain.export.kernels import held_bits
 from toolchain.export.layers import time_dense
 from toolchain.export.lean import shorten
 from toolchain.export.parity import OutputParity, Parity, verify
-from toolchain.export.products import move_biases_onto_steps
+from toolchain.export.products import add_rescalings, move_biases_onto_steps
 from toolchain.export.sensitivity import Loss, Meter, find_loss
 from toolchain.export.targets import TARGETS, Activations, Objective, TargetName
 from toolchain.export.writer import WrittenModel, write_model
@@ -29,6 +29,7 @@ __all__ = [
     "WrittenModel",
     "activation_formats",
     "activation_values",
+    "add_rescalings",
     "check_export",
     "check_folded",
     "choose_kernels",

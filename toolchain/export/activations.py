@@ -95,6 +95,8 @@ def add_activations(draft: Draft) -> None:
     for value, value_format in module.formats.items():
         if value in graph.initializers or value in draft.inner or value_format.own_range:
             continue
+        if value_format.grid is None and value_format.rescaling is not None:  # rounded behind the Relu that follows
+            continue
         if value_format.grid is None or value_format.mask is not None:
             raise ExportError(f"value {value!r} has a format without a grid or with a mask; it is not a weight")
         scale = add_scale_and_zero(draft.builder, value_format.grid, value)

@@ -100,7 +100,7 @@ def module_values(
     for name, result in module.replay(batch, known):
         if name in names and isinstance(result, torch.Tensor):
             rounded = module.formats.get(name)
-            yield name, to_numpy(result if rounded is None or rounded.own_range else rounded.project(result))
+            yield name, to_numpy(result if rounded is None or rounded.grid is None else rounded.project(result))
 
 
 def difference(got: np.ndarray, expected: np.ndarray, floor: float = 0.0) -> tuple[float, float]:

@@ -14,8 +14,9 @@ import torch
 
 from toolchain.errors import ExportError
 from toolchain.export.normalized import Affine, affine_of, normalization_of
-from toolchain.export.runs import STATIC
+from toolchain.export.runs import STATIC, Wiring
 from toolchain.export.weights import weight_array, weight_grid, weight_levels, weight_scale, weight_zero
+from toolchain.formats import Rescaling, TensorFormat
 from toolchain.graph import Graph, Node
 from toolchain.module import OnnxModule
 
@@ -138,3 +139,28 @@ def move_biases_onto_steps(module: OnnxModule, kernels: Mapping[str, str]) -> No
         normalization = normalization_of(module.graph, consumers, node)
         bias = module.tensor(node.inputs[2] if normalization is None else normalization.inputs[2])
         bias.copy_(bias.double() + moved.to(bias.device))
+
+
+def add_rescalings(module: OnnxModule, kernels: Mapping[str, str]) -> None:
+    """Let what integer nodes make, of weights and biases as they are now, be rounded in the module as in the kernel.
+
+    A float sum is off by some units in its last place. That is enough to round one value of about 20,000 to the next
+    level, and from layer to layer the differences double: a ResNet-20 with binary weights then chose another class than
+    its file on 0.17 % of the samples.
+
+    Args:
+        module: on the CPU; the activations of the nodes are on their grids.
+        kernels: by node name.
+    """
+    wiring = Wiring.of(module.graph)
+    for node in module.graph.nodes:
+        if kernels.get(node.name) not in STATIC or node.op not in ("Conv", "Gemm"):
+            continue
+        source, made = module.formats.get(node.inputs[0]), module.formats.get(wiring.after(node))
+        if source is None or source.grid is None or made is None or made.grid is None:
+            continue
+        scale = source.grid.scale
+        step = scale * torch.from_numpy(product_of(module, module.graph, node, scale.item()).scale)
+        name = (normalization_of(module.graph, wiring.consumers, node) or node).outputs[0]
+        before = module.formats.get(name, TensorFormat())
+        module.formats[name] = replace(before, rescaling=Rescaling(step, made.grid.scale))
