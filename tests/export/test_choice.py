@@ -127,6 +127,19 @@ def test_float_is_kept_when_nothing_is_clearly_faster(build, compress, monkeypat
     assert {item.kernel for item in chosen.values()} == {"float"}
 
 
+def test_where_no_file_with_other_kernels_can_be_written_the_reason_says_why(build, compress):
+    scaler = "[scale] r = ImageScaler <bias = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], scale = 2.0> (c)"
+    text = TEXT.replace(": 17]", ": 9]").replace("[relu] r = Relu (c)", scaler).replace("(f, w2)", "(f, w2, b2)")
+    module = build(text, {**SHAPES, "b2": (32,)})
+    compress(module, 1.0, PRUNED)
+    chosen = choose_kernels(module, SAMPLE, Wish())
+    assert {name: item.kernel for name, item in chosen.items()} == {"conv": "float", "fc": "float"}
+    for item in chosen.values():
+        assert item.reason.startswith("nothing else can be written: the chosen kernels need opset ")
+        assert item.reason.endswith("cannot be raised: ONNX has no operator ImageScaler")
+        assert not item.alone_ms
+
+
 def test_a_portable_file_has_standard_operators_of_opset_18_at_most(build, compress):
     module = build(TEXT, SHAPES)
     compress(module, 0.3, PRUNED)

@@ -212,11 +212,11 @@ class _Bench:
         }
         candidates = _candidates(self.layers, alone)
         floats = self._load(candidates[0])
-        sessions = {0: floats} | {
-            index: session
-            for index, candidate in enumerate(candidates)
-            if index and (session := self._try(candidate)) is not None
-        }
+        tried = {index: self._try(candidate) for index, candidate in enumerate(candidates) if index}
+        sessions = {0: floats} | {index: found for index, found in tried.items() if not isinstance(found, str)}
+        failure = next((found for found in tried.values() if isinstance(found, str)), "")
+        if failure and len(sessions) == 1:
+            return dict.fromkeys(alone, KernelChoice("float", f"nothing else can be written: {failure}"))
         times = self._time(sessions)
         if self.wish.objective == "size":
             best, note = self._smallest(candidates, times)
@@ -242,12 +242,12 @@ class _Bench:
         proto = self._write(candidate)
         return open_session(proto, self.wish.threads, provider=TARGETS[self.wish.target].provider)
 
-    def _try(self, candidate: Assignment) -> onnxruntime.InferenceSession | None:
-        """Return a session of the whole model; None where it cannot be written or loaded."""
+    def _try(self, candidate: Assignment) -> onnxruntime.InferenceSession | str:
+        """Return a session of the whole model, or why it cannot be written or loaded."""
         try:
             return self._load(candidate)
-        except ExportError:
-            return None
+        except ExportError as error:
+            return str(error)
 
     def _time(
         self, sessions: Mapping[int, onnxruntime.InferenceSession], seconds: float | None = None
@@ -276,7 +276,7 @@ class _Bench:
                 break
             changed = {**best, weight: kernel}
             other = self._try(changed)
-            if other is None:
+            if isinstance(other, str):
                 continue
             times = self._time({0: session, 1: other}, _SECONDS / 6)
             if times[1] < _FLIP_MARGIN * times[0]:

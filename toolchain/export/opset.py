@@ -38,6 +38,9 @@ def raise_opset(graph: Graph, needed: int) -> Graph:
 @lru_cache(maxsize=2)  # the candidates for the kernels are all made from one graph, in one of two opsets
 def _converted(graph: Graph, opset: int) -> Graph | str:
     """Return the graph at another opset, or why it cannot be had there."""
+    strange = {node.op for node in graph.walk() if not node.domain and not onnx.defs.has(node.op, graph.opset)}
+    if strange:  # ONNX Runtime still has some that were an experiment
+        return f"ONNX has no operator {', '.join(sorted(strange))}"
     try:
         proto = onnx.version_converter.convert_version(graph.proto, opset)
         onnx.checker.check_model(proto)
