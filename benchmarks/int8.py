@@ -63,9 +63,7 @@ FAINTEST = 0.01  # root mean square of an output that says something; to random 
 INTRODUCTIONS = {
     "int8": (
         "int8 without training, beside ONNX Runtime's own quantization and NNCF's, all calibrated on images of\n"
-        "the same training set (`benchmarks/int8.py`; one image on one thread, all files in turns in one process).\n"
-        "ResNet-32 and SqueezeNet were measured with int8 activations for ONNX Runtime static, its default; with\n"
-        "uint8, as in the other rows, it is faster here:"
+        "the same training set (`benchmarks/int8.py`; one image on one thread, all files in turns in one process):"
     ),
     "int8_zoo": (
         "Models of other kinds in int8, on random inputs of their own shapes; the error is that of the output that\n"

@@ -1,5 +1,7 @@
 """Kernels are chosen by measurement among those that formats permit."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -199,3 +201,24 @@ def test_layers_change_in_place_where_the_whole_becomes_faster(build, compress, 
     assert bench._improve(plain, bench._load(plain), alone)[0] == {"w1": "int8", "w2": "nbits"}
     monkeypatch.setattr(choice_module, "time_interleaved", lambda *_: [1.0, 1.1])
     assert bench._improve(plain, bench._load(plain), alone)[0] == plain
+
+
+FIRE = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N, 8, 6, 6] x) => (float[N, 8, 6, 6] y) {
+  [a] p = Conv (x, w1)
+  [b] q = Conv (x, w2)
+  both = Concat <axis = 1> (p, q)
+  [c] y = Conv (both, w3)
+}
+"""
+
+
+def test_the_sample_has_ranges_for_every_choice_of_integer_layers(build, compress):
+    module = build(FIRE, {"w1": (8, 8, 1, 1), "w2": (8, 8, 1, 1), "w3": (8, 16, 1, 1)})
+    compress(module, 1.0, PRUNED)
+    sample = {"x": np.random.default_rng(0).standard_normal((1, 8, 6, 6)).astype(np.float32)}
+    values = sample_values(module, find_layers(module), sample)
+    for chosen in itertools.product(("float", "int8"), repeat=3):
+        kernels = dict(zip("abc", chosen, strict=True))
+        write_model(with_activations(module, kernels, values), kernels)

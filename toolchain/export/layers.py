@@ -14,6 +14,7 @@ from toolchain.errors import ExportError
 from toolchain.export.activations import activation_formats, activation_values
 from toolchain.export.draft import key_of
 from toolchain.export.kernels import KERNELS
+from toolchain.export.runs import rounded_values
 from toolchain.export.sessions import CPU, open_session, time_interleaved
 from toolchain.export.weights import weight_array
 from toolchain.export.writer import write_model
@@ -87,7 +88,7 @@ def _range(value: np.ndarray) -> tuple[float, float]:
 def sample_values(
     module: OnnxModule, layers: Iterable[Layer], sample: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return the inputs of all layers, and the outputs that an int8 kernel would round, on one batch."""
+    """Return the inputs of all layers, and whatever is rounded if some of them run in int8, on one batch."""
     names = dict.fromkeys(
         name
         for layer in layers
@@ -96,7 +97,8 @@ def sample_values(
         if name not in module.graph.initializers
     )
     kernels = {node.name: "int8" for layer in layers if "int8" in layer.kernels for node in layer.nodes}
-    wanted = list(names | dict.fromkeys(activation_values(module.graph, kernels)))
+    # With fewer of them in int8, a value that takes the grid of another here needs one of its own.
+    wanted = list(names | dict.fromkeys(rounded_values(module.graph, kernels)))
     with torch.no_grad():
         return {name: value.cpu().numpy() for name, value in module.run(sample, wanted).items()}
 
