@@ -7,7 +7,7 @@ import pytest
 
 from toolchain.export import TARGETS, Wish, choose_kernels, could_be_int8, write_model
 from toolchain.export import choice as choice_module
-from toolchain.export.choice import _Bench, _candidates
+from toolchain.export.choice import _Bench
 from toolchain.export.kernels import KERNELS
 from toolchain.export.layers import find_layers, sample_values, time_layer, with_activations
 
@@ -85,38 +85,6 @@ def test_a_layer_is_timed_by_every_kernel_that_its_format_permits(build, compres
         {"float", "int8"},
         {"float", "int8", "nbits", "dynamic"},
     ]
-
-
-def test_candidates_begin_with_float_and_do_not_repeat(build, compress):
-    module = build(TEXT, SHAPES)
-    compress(module, 0.3, PRUNED)
-    alone = {"w1": {"float": 1.0, "int8": 2.0}, "w2": {"float": 3.0, "int8": 2.0, "nbits": 1.0, "dynamic": 4.0}}
-    assert _candidates(find_layers(module), alone) == [
-        {"w1": "float", "w2": "float"},
-        {"w1": "float", "w2": "nbits"},
-        {"w1": "int8", "w2": "nbits"},
-        {"w1": "int8", "w2": "int8"},
-        {"w1": "float", "w2": "dynamic"},
-        {"w1": "int8", "w2": "dynamic"},
-    ]
-
-
-def test_convolutions_that_are_slow_alone_are_tried_in_integers_by_the_fastest_of_their_kernels(build, compress):
-    module = build(TEXT, SHAPES)
-    compress(module, 0.3, PRUNED)
-    alone = {"w1": {"float": 1.0, "int8": 3.0, "gathered_int8": 2.0}, "w2": {"float": 1.0, "int8": 2.0}}
-    assert {"w1": "gathered_int8", "w2": "float"} in _candidates(find_layers(module), alone)
-
-
-def test_a_1x1_convolution_is_tried_as_matmulnbits_where_it_cannot_be_an_integer_one(build, compress):
-    module = build(TEXT.replace("<pads = [1, 1, 1, 1]>", ""), {**SHAPES, "w1": (8, 4, 1, 1)})
-    compress(module, 0.3, PRUNED)
-    matrix = {"float": 2.0, "int8": 3.0, "nbits": 1.0}
-    point = {"float": 1.0, "int8": 2.0, "nbits": 2.0}
-    found = _candidates(find_layers(module), {"w1": point, "w2": matrix})
-    assert {"w1": "int8", "w2": "nbits"} in found
-    del point["int8"], matrix["int8"]
-    assert {"w1": "nbits", "w2": "nbits"} in _candidates(find_layers(module), {"w1": point, "w2": matrix})
 
 
 def test_float_is_kept_when_nothing_is_clearly_faster(build, compress, monkeypatch):
@@ -201,6 +169,26 @@ def test_layers_change_in_place_where_the_whole_becomes_faster(build, compress, 
     assert bench._improve(plain, bench._load(plain), alone)[0] == {"w1": "int8", "w2": "nbits"}
     monkeypatch.setattr(choice_module, "time_interleaved", lambda *_: [1.0, 1.1])
     assert bench._improve(plain, bench._load(plain), alone)[0] == plain
+
+
+def test_layers_of_a_resolution_change_together_where_alone_none_would(build, compress, monkeypatch):
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> net (float[N, 8, 6, 6] x) => (float[N, 8, 6, 6] z) '
+        "{ [a] y = Conv (x, v) [b] z = Conv (y, w) }"
+    )
+    module = build(text, {"v": (8, 8, 1, 1), "w": (8, 8, 1, 1)})
+    compress(module, 1.0, PRUNED)
+    sample = {"x": np.zeros((1, 8, 6, 6), np.float32)}
+    bench = _Bench(module, find_layers(module), sample, Wish())
+    monkeypatch.setattr(_Bench, "_try", lambda _, assignment: assignment)  # in the place of its session
+    monkeypatch.setattr(
+        _Bench,
+        "_time",
+        lambda _, sessions, __: {key: 1.0 + len(set(mix.values())) for key, mix in sessions.items()},
+    )
+    mixed = {"v": "float", "w": "nbits"}
+    alone = {"v": {"float": 1.0, "int8": 2.0}, "w": {"nbits": 1.0, "int8": 2.0}}
+    assert bench._improve(mixed, mixed, alone)[0] == {"v": "int8", "w": "int8"}
 
 
 FIRE = """

@@ -1,7 +1,7 @@
 """Chooses kernels by measured time."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,6 +9,14 @@ import onnx
 import onnxruntime
 
 from toolchain.errors import ExportError
+from toolchain.export.assignments import (
+    Assignment,
+    Times,
+    candidates,
+    first_permitted,
+    joint_flips,
+    single_flips,
+)
 from toolchain.export.layers import LAYER_SECONDS, Layer, find_layers, sample_values, time_layer, with_activations
 from toolchain.export.runs import STATIC
 from toolchain.export.sessions import open_session, time_interleaved
@@ -20,22 +28,8 @@ from toolchain.module import OnnxModule
 _MARGIN = 0.97
 _FLIP_MARGIN = 0.99  # a layer's other kernel is taken for at least this
 _SECONDS = 3.0
-_FLIP_SECONDS = 6.0  # for trying layers' other kernels in the whole model, in all
+_FLIP_SECONDS = 8.0  # for trying layers' other kernels in the whole model, together and again one by one
 _ALONE_SECONDS = 20.0  # for timing layers alone, in all
-
-# Whole models that are timed, by the kernels that their layers take, the first one that a layer permits.
-_ORDERS = (
-    ("int8",),
-    ("nbits",),
-    ("dynamic",),
-    ("nbits", "int8"),
-    ("dynamic", "int8"),
-    ("gathered",),
-    ("gathered", "nbits", "int8"),
-    ("gathered_int8", "gathered", "nbits", "int8"),
-)
-
-Assignment = Mapping[str, str]  # kernel by weight name
 
 
 @dataclass(frozen=True)
@@ -128,7 +122,7 @@ def choose_kernels(
     if not target.can_be_timed:
         reason = f"not measured: the installed ONNX Runtime has no {target.provider}"
         choices |= {
-            layer.weight: KernelChoice(_first(layer, layer.kernels[::-1], layer.kernels), reason)
+            layer.weight: KernelChoice(first_permitted(layer, layer.kernels[::-1], layer.kernels), reason)
             for layer in open_layers
         }
         return _spread(layers, choices)
@@ -155,29 +149,6 @@ def _asked(layer: Layer, wanted: str) -> KernelChoice:
 
 def _only_float(layer: Layer) -> KernelChoice:
     return KernelChoice("float", "; ".join(layer.objections))
-
-
-def _candidates(layers: Sequence[Layer], alone: Mapping[str, Mapping[str, float]]) -> list[Assignment]:
-    """Return the whole models to time, all float first, each once."""
-    found: list[Assignment] = [{layer.weight: "float" for layer in layers}]
-    found.append({weight: _fastest(times, ()) for weight, times in alone.items()})
-    # Alone, a convolution in integers pays for roundings that it is spared inside of a run.
-    found.append(
-        {layer.weight: _fastest(alone[layer.weight], STATIC if layer.nodes[0].op == "Conv" else ()) for layer in layers}
-    )
-    found.extend({layer.weight: _first(layer, order, alone[layer.weight]) for layer in layers} for order in _ORDERS)
-    return [item for index, item in enumerate(found) if item not in found[:index]]
-
-
-def _first(layer: Layer, order: Sequence[str], permitted: Collection[str]) -> str:
-    """Return the first kernel of an order that is permitted; of a convolution, nbits is the last resort."""
-    names = sorted(order, key=lambda name: name == "nbits") if layer.nodes[0].op == "Conv" else order
-    return next((name for name in names if name in permitted), "float")
-
-
-def _fastest(times: Mapping[str, float], wanted: Sequence[str]) -> str:
-    """Return the fastest of the wanted kernels; of all, where a layer has none of them."""
-    return min([name for name in wanted if name in times] or times, key=lambda kernel: times[kernel])
 
 
 @dataclass
@@ -210,22 +181,22 @@ class _Bench:
             layer.weight: time_layer(self.module, layer, self.values, threads, seconds, provider)
             for layer in self.layers
         }
-        candidates = _candidates(self.layers, alone)
-        floats = self._load(candidates[0])
-        tried = {index: self._try(candidate) for index, candidate in enumerate(candidates) if index}
+        wholes = candidates(self.layers, alone)
+        floats = self._load(wholes[0])
+        tried = {index: self._try(candidate) for index, candidate in enumerate(wholes) if index}
         sessions = {0: floats} | {index: found for index, found in tried.items() if not isinstance(found, str)}
         failure = next((found for found in tried.values() if isinstance(found, str)), "")
         if failure and len(sessions) == 1:
             return dict.fromkeys(alone, KernelChoice("float", f"nothing else can be written: {failure}"))
         times = self._time(sessions)
         if self.wish.objective == "size":
-            best, note = self._smallest(candidates, times)
+            best, note = self._smallest(wholes, times)
         else:
             index = min(times, key=lambda index: times[index])
             session = sessions[index]
             sessions.clear()
-            best, session = self._improve(candidates[index], session, alone)
-            best, note = self._judge(best, session, floats, candidates[0])
+            best, session = self._improve(wholes[index], session, alone)
+            best, note = self._judge(best, session, floats, wholes[0])
         return {
             weight: KernelChoice(best[weight], _reason(best[weight], took, note), took)
             for weight, took in alone.items()
@@ -257,24 +228,27 @@ class _Bench:
         return dict(zip(sessions, taken, strict=True))
 
     def _improve(
-        self, best: Assignment, session: onnxruntime.InferenceSession, alone: Mapping[str, Mapping[str, float]]
+        self, best: Assignment, session: onnxruntime.InferenceSession, alone: Times
     ) -> tuple[Assignment, onnxruntime.InferenceSession]:
-        """Change layers to other kernels, one by one, where the whole model is faster by it.
+        """Change layers to other kernels where the whole model is faster by it: all of a resolution, then one by one.
 
-        Those come first that lose most by their kernel when timed alone; there is no time for all of a deep model.
+        Between neighbours in one kernel nothing is brought into another layout, which none of them shows alone.
         """
-        flips = [
-            (times[best[weight]] - took, weight, kernel)
-            for weight, times in alone.items()
-            if best[weight] in times
-            for kernel, took in times.items()
-            if kernel != best[weight] and took < times[best[weight]]
-        ]
+        resolutions: dict[tuple[int, ...], list[str]] = {}
+        for layer in self.layers:
+            resolutions.setdefault(self.values[layer.nodes[0].inputs[0]].shape[2:], []).append(layer.weight)
+        best, session = self._change(best, session, joint_flips(resolutions.values(), best, alone))
+        return self._change(best, session, single_flips(best, alone))
+
+    def _change(
+        self, best: Assignment, session: onnxruntime.InferenceSession, flips: Iterable[Assignment]
+    ) -> tuple[Assignment, onnxruntime.InferenceSession]:
+        """Make those of the changes that make the whole model faster; there is no time for all of a deep one."""
         until = time.monotonic() + _FLIP_SECONDS
-        for _, weight, kernel in sorted(flips, reverse=True):
+        for flip in flips:
             if time.monotonic() > until:
                 break
-            changed = {**best, weight: kernel}
+            changed = {**best, **flip}
             other = self._try(changed)
             if isinstance(other, str):
                 continue
@@ -299,13 +273,13 @@ class _Bench:
             return plain, f"the whole model runs {times[0]:.2f} ms in float, {times[1]:.2f} ms with {kinds}"
         return best, f"the whole model runs {times[1]:.2f} ms with {kinds}, {times[0]:.2f} ms in float"
 
-    def _smallest(self, candidates: Sequence[Assignment], times: Mapping[int, float]) -> tuple[Assignment, str]:
+    def _smallest(self, wholes: Sequence[Assignment], times: Mapping[int, float]) -> tuple[Assignment, str]:
         """Return the candidate of the fewest bytes; of those within a hundredth of it the fastest."""
-        sizes = {index: self._write(candidates[index], packs=True).ByteSize() for index in times}
+        sizes = {index: self._write(wholes[index], packs=True).ByteSize() for index in times}
         near = [index for index, size in sizes.items() if size <= 1.01 * min(sizes.values())]
         best = min(near, key=lambda index: times[index])
         note = f"the smallest file has {sizes[best]:,} bytes and runs {times[best]:.2f} ms, {times[0]:.2f} ms in float"
-        return candidates[best], note
+        return wholes[best], note
 
 
 def _reason(kernel: str, times: Mapping[str, float], note: str) -> str:
