@@ -61,13 +61,13 @@ def single_flips(best: Assignment, alone: Times) -> list[Assignment]:
 def joint_flips(groups: Iterable[Sequence[str]], best: Assignment, alone: Times) -> list[Assignment]:
     """Return the changes of all layers of a group to one kernel, those first that lose least by it alone."""
     found: list[tuple[float, Assignment]] = []
-    for weights in groups:
+    for weights in (weights for weights in groups if len(weights) > 1):
         for kernel in dict.fromkeys(name for weight in weights for name in alone[weight]):
             flip = {
                 weight: kernel
                 for weight in weights
                 if kernel in alone[weight] and best[weight] in alone[weight] and kernel != best[weight]
             }
-            if len(flip) > 1:
+            if flip:
                 found.append((sum(alone[weight][kernel] - alone[weight][best[weight]] for weight in flip), flip))
     return [flip for _, flip in sorted(found, key=lambda item: item[0])]
