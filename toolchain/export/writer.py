@@ -13,6 +13,7 @@ from toolchain.export.draft import Draft, StoredTensor, key_of
 from toolchain.export.encodings import PACKED_OPSET, Content, encode_extra, encode_pending
 from toolchain.export.kernels import KERNELS, check_kernels
 from toolchain.export.opset import raise_opset
+from toolchain.export.reordering import merge_orders
 from toolchain.export.weights import is_changed, weight_array
 from toolchain.graph import IR_FREE_INITIALIZERS, Graph
 from toolchain.module import OnnxModule
@@ -99,7 +100,8 @@ def _assemble(draft: Draft) -> onnx.ModelProto:
     dense += [numpy_helper.from_array(draft.values[name], name) for name in again]
     gone = draft.replaced | set(again)
     sparse = [item for item in graph.sparse_initializer if item.values.name not in gone]
-    nodes = [item for node in graph.node for item in _written(node, draft)]
+    written = [item for node in graph.node for item in _written(node, draft)]
+    nodes = merge_orders(written, builder, [value.name for value in graph.output])
     for name, items in (
         ("input", inputs),
         ("initializer", dense + builder.initializers),
