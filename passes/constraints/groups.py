@@ -29,16 +29,16 @@ def keep_groups(targets: Sequence[Target], kept: int, structure: Structure) -> l
     whose channels are worth more keeps more of them. The last step may be kept in part: then zeros inside the channels
     can leave open which outputs were together, and projecting again may lose a few weights.
     """
-    density = kept / sum(target.alive.numel() for target in targets)
-    return keep_units([_cut(target, density, structure.sizes[0]) for target in targets], kept)
+    density, multiple = kept / sum(target.alive.numel() for target in targets), structure.sizes[0]
+    groups = _find_groups(targets, density, multiple)
+    return keep_units([_cut(target, group, multiple) for target, group in zip(targets, groups, strict=True)], kept)
 
 
-def _cut(target: Target, density: float, multiple: int) -> Units:
+def _cut(target: Target, group: Tensor, multiple: int) -> Units:
     """Return the tensor cut into steps of equally many channels for every group, the best first."""
     layout = layout_of(target)
     inputs, count = layout.stack[2], group_count(layout)
     step = min(multiple, inputs)
-    group = _groups_of(target, layout, max(step, round(inputs * density / step) * step))
     channels = _cut_channels(target, group)
     order = channels.energies.view(count, inputs).argsort(dim=1, descending=True, stable=True)
     ranks = torch.empty_like(order).scatter_(1, order, torch.arange(inputs, device=order.device).expand_as(order))
@@ -53,14 +53,42 @@ def _cut(target: Target, density: float, multiple: int) -> Units:
     )
 
 
-def _groups_of(target: Target, layout: Layout, kept: int) -> Tensor:
-    """Return the group of every output, int64 ``[outputs]``: that in which it is already, else the best for it.
+def _find_groups(targets: Sequence[Target], density: float, multiple: int) -> list[Tensor]:
+    """Return for every target the group of each output, int64 ``[outputs]``.
 
-    Beside the target there is one copy of the tensor at a time.
+    That is the group in which outputs are already, else the best for them. Tensors whose outputs are added share it:
+    then sums are computed in the order of the groups, and what is added is put in order once.
     """
-    count = group_count(layout)
-    found = find_groups(_by_channel(target.energy > 0, layout), count)
-    return assign_groups(_by_channel(target.energy, layout), count, kept) if found is None else found
+    streams: dict[tuple[str, int], list[int]] = {}
+    for index, target in enumerate(targets):
+        layout = layout_of(target)
+        streams.setdefault((layout.stream or str(index), layout.stack[1]), []).append(index)
+    found: dict[int, Tensor] = {}
+    for members in streams.values():
+        together = [targets[index] for index in members]
+        known = [_present_groups(target) for target in together]
+        shared = next((group for group in known if group is not None), None)
+        if shared is None:
+            shared = _best_groups(together, density, multiple)
+        found |= {index: shared if own is None else own for index, own in zip(members, known, strict=True)}
+    return [found[index] for index in range(len(targets))]
+
+
+def _present_groups(target: Target) -> Tensor | None:
+    layout = layout_of(target)
+    return find_groups(_by_channel(target.energy > 0, layout), group_count(layout))
+
+
+def _best_groups(targets: Sequence[Target], density: float, multiple: int) -> Tensor:
+    """Return the groups that hold most energy of some tensors with equally many outputs."""
+    layouts = [layout_of(target) for target in targets]
+    steps = [min(multiple, layout.stack[2]) for layout in layouts]
+    kept = sum(
+        max(step, round(layout.stack[2] * density / step) * step) for layout, step in zip(layouts, steps, strict=True)
+    )
+    energies = [_by_channel(target.energy, layout) for target, layout in zip(targets, layouts, strict=True)]
+    energy = energies[0] if len(energies) == 1 else torch.cat(energies, 1)  # one copy of a large tensor is enough
+    return assign_groups(energy, group_count(layouts[0]), kept)
 
 
 def _cut_channels(target: Target, group: Tensor) -> Units:

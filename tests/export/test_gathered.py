@@ -102,6 +102,26 @@ def test_groups_of_neighbours_need_no_gather_behind(build):
     verify(written.proto.SerializeToString(), module, [batch((3, 64, 9, 9))])
 
 
+def test_a_residual_stream_stays_in_the_order_of_its_groups(build):
+    text = HEAD + (
+        "(float[N, 64, 9, 9] x) => (float[N, 64] z) { [a] p = Conv (x, v) [n] q = Conv (x, w) s = Add (p, q) "
+        "r = Relu (s) [c] t = Conv (r, u) m = Add (r, t) g = GlobalAveragePool (m) z = Flatten (g) }"
+    )
+    module = build(text, dict.fromkeys("vwu", (64, 64, 1, 1)))
+    layouts = find_layouts(module.graph, find_weights(module.graph))
+    weights = {name: module.tensor(name).detach() for name in "vwu"}
+    budget = Budget(tuple(weights), 3 * 64 * 16, parse_structure("groups"))
+    module.formats.update(TopK((budget,), layouts=layouts).fit(weights, {}, {}))
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(module.formats[name].project(weight))
+    written = write_model(module, dict.fromkeys("anc", "gathered"))
+    parity = verify(written.proto.SerializeToString(), module, [batch((2, 64, 9, 9))])
+    assert parity.max_abs_error <= 0.01 * parity.tolerance
+    assert kinds(written).count("Gather") == 4  # one before each convolution, one at the end
+    assert not {"Add", "Relu"} & set(kinds(written))  # a part of the convolutions
+
+
 def test_nodes_around_may_run_in_int8(build, calibrate, compress):
     text = HEAD + (
         "(float[N, 64] x) => (float[N, 256] z) { [a] s = Gemm <transB = 1> (x, v) [n] y = Gemm (x, w, b) "

@@ -1,10 +1,11 @@
 """Weights as stacks of matrices: which dimension runs over outputs, inputs, kernel positions."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from toolchain.graph.model import Graph, Node
+from toolchain.graph.streams import find_streams
 from toolchain.graph.weights import Weight, output_axis
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv")
@@ -23,6 +24,8 @@ class Layout:
         inputs: the dimension of input channels.
         kernel: the dimensions of the kernel; none for a matrix.
         groups: of a convolution; the first dimension runs over the channels of all of them.
+        stream: of a convolution, the residual stream that its outputs are added to, by a name; empty where there is
+            none.
     """
 
     shape: tuple[int, ...]
@@ -30,6 +33,7 @@ class Layout:
     inputs: int
     kernel: tuple[int, ...] = ()
     groups: int = 1
+    stream: str = ""
 
     @property
     def divided(self) -> tuple[int, ...]:
@@ -58,11 +62,15 @@ class Layout:
 
 def find_layouts(graph: Graph, weights: Iterable[Weight]) -> dict[str, Layout]:
     """Return the layout of every prunable weight, but for those whose users read them differently."""
-    consumers = graph.consumers()
+    consumers, streams = graph.consumers(), find_streams(graph)
     found = {}
     for weight in weights:
         uses = () if weight.reason else consumers[weight.name]
-        layouts = {layout_of(node, position, weight.shape) for node, position in uses}
+        layouts = {
+            replace(layout, stream=streams.get(node.outputs[0], "")) if layout.kernel else layout
+            for node, position in uses
+            for layout in [layout_of(node, position, weight.shape)]
+        }
         if len(layouts) == 1:
             found[weight.name] = layouts.pop()
     return found

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from passes.constraints import Budget, TopK
 from passes.constraints.groups import assign_groups, fill_groups
 from toolchain.graph.layout import Layout
+from toolchain.grouping import find_groups
 from toolchain.structures import GROUPS
 
 CONV = Layout((64, 128, 3, 3), 0, 1, (2, 3))
@@ -38,6 +41,20 @@ def test_every_group_keeps_equally_many_channels_in_multiples():
     rows = mask_of(torch.randn(CONV.shape), 64 * 48 * 9).any((2, 3))
     assert bool((rows.sum(1) == 48).all())
     assert len(rows.unique(dim=0)) == 4
+
+
+def test_tensors_whose_outputs_are_added_share_their_groups():
+    weights = {"a": planted(shuffle=True, noise=0.3)[0], "b": torch.randn(64, 96, 3, 3), "c": torch.randn(CONV.shape)}
+    stream = {"stream": "sum"}
+    layouts = {"a": replace(CONV, **stream), "b": Layout((64, 96, 3, 3), 0, 1, (2, 3), **stream), "c": CONV}
+    budget = Budget(tuple(weights), round(0.25 * sum(weight.numel() for weight in weights.values())), GROUPS)
+    constraint = TopK((budget,), layouts=layouts)
+    formats = constraint.fit(weights, {}, {})
+    groups = {name: find_groups(found.mask.any(3).any(2), 4) for name, found in formats.items()}
+    assert torch.equal(groups["a"], groups["b"])
+    assert not torch.equal(groups["a"], groups["c"])
+    again = constraint.fit({name: found.project(weights[name]) for name, found in formats.items()}, {}, {})
+    assert all(torch.equal(again[name].mask, found.mask) for name, found in formats.items())
 
 
 def test_a_count_between_two_steps_is_kept_in_whole_channels_of_the_next_step_but_one():
