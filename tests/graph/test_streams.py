@@ -7,9 +7,8 @@ from toolchain.graph import load_graph
 from toolchain.graph.streams import find_streams
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> net (float[N, 4, 8, 8] x) => (float[N, 4, 8, 8] y) '
-CONSTANTS = "<float[4, 4, 1, 1] v = {%s}, float[4, 4, 1, 1] w = {%s}, float[1] one = {1}> " % (
-    (", ".join("1" * 16),) * 2
-)
+ONES = ", ".join("1" * 16)
+CONSTANTS = f"<float[4, 4, 1, 1] v = {{{ONES}}}, float[4, 4, 1, 1] w = {{{ONES}}}, float[1] one = {{1}}> "
 
 
 def streams(body: str) -> list[set[str]]:
