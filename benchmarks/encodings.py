@@ -1,6 +1,6 @@
 """Real bytes of the encodings against the entropy bound, and against what else could be stored.
 
-    python benchmarks/encodings.py        # about two minutes; writes results/encodings.json and .md
+    python benchmarks/encodings.py        # a minute or two; writes results/encodings.json and .md
 
 Random tensors: the kept positions independent, the levels equally likely, so that the bound is what their entropy says:
 ``N H(d)`` bits for the positions and ``log2(levels)`` bits for each kept weight. Real networks are less random. Every
