@@ -138,18 +138,16 @@ class Rescaling:
     Attributes:
         step: float32 ``[]`` or ``[C]``, what a sum of 1 stands for: the scale of the input times that of the weight.
         output: float32 ``[]``, the scale of what the kernel makes.
-        axis: the dimension of the channels.
     """
 
     step: Tensor
     output: Tensor
-    axis: int = 1
 
     def project(self, values: Tensor) -> Tensor:
         """Return the steps that the kernel makes of the sums that ``values`` are nearest to; none is clipped yet."""
         step = self.step
-        if step.ndim:
-            step = step.reshape([-1 if axis == self.axis else 1 for axis in range(values.ndim)])
+        if step.ndim:  # channels are the second dimension
+            step = step.reshape(-1, *[1] * (values.ndim - 2))
         sums = (values.double() / step).round().float()
         return (sums * (step / self.output)).round() * self.output
 

@@ -59,10 +59,10 @@ def _find_groups(targets: Sequence[Target], density: float, multiple: int) -> li
     That is the group in which outputs are already, else the best for them. Tensors whose outputs are added share it:
     then sums are computed in the order of the groups, and what is added is put in order once.
     """
-    streams: dict[tuple[str, int], list[int]] = {}
+    streams: dict[tuple[str | int, int], list[int]] = {}
     for index, target in enumerate(targets):
         layout = layout_of(target)
-        streams.setdefault((layout.stream or str(index), layout.stack[1]), []).append(index)
+        streams.setdefault((layout.stream or index, layout.stack[1]), []).append(index)
     found: dict[int, Tensor] = {}
     for members in streams.values():
         together = [targets[index] for index in members]

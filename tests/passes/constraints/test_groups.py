@@ -45,7 +45,7 @@ def test_every_group_keeps_equally_many_channels_in_multiples():
 
 def test_tensors_whose_outputs_are_added_share_their_groups():
     weights = {"a": planted(shuffle=True, noise=0.3)[0], "b": torch.randn(64, 96, 3, 3), "c": torch.randn(CONV.shape)}
-    stream = {"stream": "sum"}
+    stream = {"stream": "2"}  # a value's name, and not the number of the third tensor
     layouts = {"a": replace(CONV, **stream), "b": Layout((64, 96, 3, 3), 0, 1, (2, 3), **stream), "c": CONV}
     budget = Budget(tuple(weights), round(0.25 * sum(weight.numel() for weight in weights.values())), GROUPS)
     constraint = TopK((budget,), layouts=layouts)
