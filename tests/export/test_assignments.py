@@ -1,19 +1,9 @@
 """The whole models that are timed: what comes first, and what is left out."""
 
+from kernel_cases import PRUNED, SHAPES, TEXT
+
 from toolchain.export.assignments import candidates, joint_flips, single_flips
 from toolchain.export.layers import find_layers
-
-PRUNED = (-2, -1, 1, 2)
-TEXT = """
-<ir_version: 8, opset_import: ["" : 17]>
-net (float[N, 4, 8, 8] x) => (float[N, 32] y) {
-  [conv] c = Conv <pads = [1, 1, 1, 1]> (x, w1, b1)
-  [relu] r = Relu (c)
-  [flat] f = Flatten (r)
-  [fc] y = Gemm <transB = 1> (f, w2)
-}
-"""
-SHAPES = {"w1": (8, 4, 3, 3), "b1": (8,), "w2": (32, 512)}
 
 
 def test_candidates_begin_with_float_and_do_not_repeat(build, compress):

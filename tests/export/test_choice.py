@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from kernel_cases import PRUNED, SHAPES, TEXT
 
 from toolchain.export import TARGETS, Wish, choose_kernels, could_be_int8, write_model
 from toolchain.export import choice as choice_module
@@ -11,17 +12,6 @@ from toolchain.export.choice import _Bench
 from toolchain.export.kernels import KERNELS
 from toolchain.export.layers import find_layers, sample_values, time_layer, with_activations
 
-PRUNED = (-2, -1, 1, 2)
-TEXT = """
-<ir_version: 8, opset_import: ["" : 17]>
-net (float[N, 4, 8, 8] x) => (float[N, 32] y) {
-  [conv] c = Conv <pads = [1, 1, 1, 1]> (x, w1, b1)
-  [relu] r = Relu (c)
-  [flat] f = Flatten (r)
-  [fc] y = Gemm <transB = 1> (f, w2)
-}
-"""
-SHAPES = {"w1": (8, 4, 3, 3), "b1": (8,), "w2": (32, 512)}
 SAMPLE = {"x": np.random.default_rng(0).standard_normal((1, 4, 8, 8)).astype(np.float32)}
 
 

@@ -9,16 +9,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, numpy_helper
+from onnx import numpy_helper
 
 from toolchain.export.builder import Builder, make_node
 from toolchain.export.gathered import indices
+from toolchain.graph import names_read
+from toolchain.graph.streams import CHANNELWISE
 
 # Operators that do the same to every channel of their first input, whatever else they take.
-_ALIKE = (
-    *("AveragePool", "Clip", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu"),
-    *("MaxPool", "Relu", "Sigmoid", "Tanh"),
-)
+_ALIKE = CHANNELWISE | {"GlobalAveragePool", "GlobalMaxPool"}
 _OF_ONE_SCALE = ("DequantizeLinear", "QuantizeLinear")
 _OF_TWO = ("Add", "Mul")
 
@@ -118,16 +117,5 @@ def _without_unread(nodes: Sequence[onnx.NodeProto], ours: set[int], outputs: Se
     for node in reversed(nodes):
         if id(node) not in ours or node.output[0] in read:
             kept.append(node)
-            read.update(_reads(node))
+            read |= names_read(node)
     return kept[::-1]
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    """Return the names that a node and its subgraphs read."""
-    found = set(node.input)
-    for attribute in node.attribute:
-        graphs = [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs
-        for graph in graphs:
-            found.update(value.name for value in graph.output)
-            found.update(name for inner in graph.node for name in _reads(inner))
-    return found

@@ -7,7 +7,7 @@ from toolchain.graph.io import load_graph, model_files
 from toolchain.graph.model import IR_FREE_INITIALIZERS, MIN_OPSET, Attribute, Body, Graph, Node, Value
 from toolchain.graph.opsets import read_opsets
 from toolchain.graph.save import save_graph, save_proto, write_atomically
-from toolchain.graph.simplify import RANDOM, simplify
+from toolchain.graph.simplify import RANDOM, names_read, simplify
 from toolchain.graph.weights import Weight, find_weights
 from toolchain.graph.widen import widen
 
@@ -27,6 +27,7 @@ __all__ = [
     "instantiate",
     "load_graph",
     "model_files",
+    "names_read",
     "read_opsets",
     "save_graph",
     "save_proto",

@@ -185,8 +185,7 @@ def _remove_unused(graph: onnx.GraphProto, candidates: set[str]) -> None:
     for node in reversed(graph.node):
         if used & set(node.output) or not candidates.issuperset(filter(None, node.output)):
             kept.append(node)
-            used.update(node.input)
-            used.update(name for attribute in node.attribute for name in _captured(attribute))
+            used |= names_read(node)
     del graph.node[:]
     graph.node.extend(reversed(kept))
     dead = candidates - used
@@ -196,15 +195,12 @@ def _remove_unused(graph: onnx.GraphProto, candidates: set[str]) -> None:
         graph.input.remove(value)
 
 
-def _captured(attribute: onnx.AttributeProto) -> set[str]:
-    """Return the names that the subgraphs of an attribute read; some may be their own."""
-    found: set[str] = set()
-    for graph in (attribute.g, *attribute.graphs):
+def names_read(node: onnx.NodeProto) -> set[str]:
+    """Return the names that a node and its subgraphs read; some of the subgraphs' may be their own."""
+    found = set(node.input)
+    for graph in (graph for attribute in node.attribute for graph in (attribute.g, *attribute.graphs)):
         found.update(value.name for value in graph.output)
-        for node in graph.node:
-            found.update(node.input)
-            for inner in node.attribute:
-                found |= _captured(inner)
+        found.update(name for inner in graph.node for name in names_read(inner))
     return found
 
 

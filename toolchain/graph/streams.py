@@ -2,10 +2,14 @@
 
 from toolchain.graph.model import Graph
 
+# Operators that do the same to every channel of their first input.
+CHANNELWISE = frozenset(
+    ("AveragePool", "Clip", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Relu", "Sigmoid", "Tanh")
+)
+
 # Operators whose output has the channels of their first input.
-_ALIKE = {
-    *("AveragePool", "BatchNormalization", "Clip", "Dropout", "Elu", "Gelu", "HardSigmoid", "HardSwish", "Identity"),
-    *("InstanceNormalization", "LeakyRelu", "MaxPool", "Mish", "PRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Tanh"),
+_KEEPING = CHANNELWISE | {
+    *("BatchNormalization", "Dropout", "Elu", "Gelu", "InstanceNormalization", "Mish", "PRelu", "Selu", "Softplus"),
 }
 
 
@@ -35,7 +39,7 @@ def find_streams(graph: Graph) -> dict[str, str]:
             join(node.inputs[0], node.inputs[1])
             join(node.inputs[0], node.outputs[0])
             sums.append(node.outputs[0])
-        elif node.op in _ALIKE:
+        elif node.op in _KEEPING:
             join(node.inputs[0], node.outputs[0])
     summed = {root(name) for name in sums}
     names = {name for node in graph.nodes for name in (*node.inputs, *node.outputs) if name}
