@@ -22,6 +22,8 @@ SHAPES = {  # of scale and zero point, and the attributes that they need
     "last axis": ((20,), "axis=-1"),
     "blocks": ((4, 2, 20), "axis=1, block_size=4"),
 }
+RUNTIME = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+DIVIDES_IN_HALF = pytest.mark.skipif(RUNTIME < (1, 32), reason="this ONNX Runtime divides in float32 at every opset")
 
 
 def model(signature, body, opset=25, ir_version=13):
@@ -42,13 +44,13 @@ def scales(shape, kind=np.float32):
     return np.array(0.5, kind) if not shape else (np.random.default_rng(1).random(shape) + 0.1).astype(kind)
 
 
-def round_trip(number, shape, attributes, real="float"):
+def round_trip(number, shape, attributes, real="float", opset=25):
     """Return a model that quantizes, and casts to float, as neither runtime hands out every type."""
     zero = f"z = Cast<to={number}>(zz)"
     inputs = f"({real}[4,6,20] x, {sized(real, shape)} s, {sized('float', shape)} zz)"
     options = f"<{attributes}>" if attributes else ""
     body = f"{zero} q = QuantizeLinear{options}(x, s, z) y = Cast<to=1>(q)"
-    return model(f"{inputs} => (float[4,6,20] y)", body)
+    return model(f"{inputs} => (float[4,6,20] y)", body, opset)
 
 
 @pytest.mark.parametrize("kind", INTEGERS)
@@ -74,9 +76,10 @@ def test_levels_of_small_floats_agree(agree_on_text, kind, grid, scale):
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "int4"])
-def test_levels_of_half_precision_agree(agree_on_text, kind):
+@pytest.mark.parametrize("opset", [21, pytest.param(25, marks=DIVIDES_IN_HALF)])
+def test_levels_of_half_precision_agree(agree_on_text, kind, opset):
     feed = {"x": data(kind=np.float16), "s": np.array(0.0731, np.float16), "zz": np.array(1, np.float32)}
-    agree_on_text(round_trip(INTEGERS[kind], (), "", "float16"), feed, rtol=0, atol=0)
+    agree_on_text(round_trip(INTEGERS[kind], (), "", "float16", opset), feed, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("opset", [10, 13, 19, 21])

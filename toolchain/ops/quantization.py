@@ -10,6 +10,25 @@ from toolchain.ops.registry import op
 
 @op("QuantizeLinear", since=10, trainable=(0,))
 @op("QuantizeLinear", domain="com.microsoft", trainable=(0,))
+def quantize_linear_in_single(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None = None,
+    *,
+    axis: int = 1,
+    block_size: int = 0,
+    output_dtype: int = 0,
+    saturate: int = 1,
+) -> Tensor:
+    """``round(x / scale) + zero_point``, saturated to the output type; halves go to even (before opset 23).
+
+    Half precision is divided in float32, as ONNX Runtime does.
+    """
+    exact = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return _levels(x, scale, zero_point, exact, axis, block_size, output_dtype, bool(saturate))
+
+
+@op("QuantizeLinear", since=23, trainable=(0,))
 def quantize_linear(
     x: Tensor,
     scale: Tensor,
@@ -23,13 +42,28 @@ def quantize_linear(
 ) -> Tensor:
     """``round(x / scale) + zero_point``, saturated to the output type; halves go to even.
 
-    Without ``precision`` half precision is divided in float32, as ONNX Runtime does.
+    The division is done in ``precision``, or else in the type of ``scale``. So does ONNX Runtime since 1.32; before, it
+    divided half precision in float32, which rounds to the neighbouring level once in a hundred times.
     """
+    kind = numbers(scale).dtype
+    exact = torch_dtype(precision) if precision else kind if kind.is_floating_point else torch.float32
+    return _levels(x, scale, zero_point, exact, axis, block_size, output_dtype, bool(saturate))
+
+
+def _levels(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    exact: torch.dtype,
+    axis: int,
+    block_size: int,
+    output_dtype: int,
+    saturate: bool,
+) -> Tensor:
     kind = torch_dtype(output_dtype) if output_dtype else torch.uint8 if zero_point is None else zero_point.dtype
-    exact = torch_dtype(precision) if precision else torch.float64 if x.dtype == torch.float64 else torch.float32
     real = x.to(exact) / spread(scale, x, axis, block_size).to(exact)
     zero = None if zero_point is None else spread(zero_point, x, axis, block_size).to(torch.float32)
-    return quantize(real, zero, kind, bool(saturate))
+    return quantize(real, zero, kind, saturate)
 
 
 @op("DequantizeLinear", since=10)
