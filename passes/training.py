@@ -141,8 +141,7 @@ class Training:
         self.evaluated = self.step, done
         # At the start the target's own projection is judged, so that training never ends worse than no training.
         with self.stage.feasible(done if self.step else 1.0) as keep:
-            if keep:
-                self.trainer.settle()
+            self.trainer.settle()  # on the way too: with the statistics of dense weights, pruned ones tell nothing
             score = self.trainer.evaluate()
             if keep and math.isfinite(score.loss) and (self.best is None or score.better_than(self.best.score)):
                 self.best = Best.of(self.trainer.module, score)
