@@ -1,6 +1,6 @@
 """Trains the VGG-16 of ``cifar10.py`` from random weights: a network with room to be pruned.
 
-    python benchmarks/vgg16.py --epochs 60                         # minutes on a GPU, a day on two cores
+    python benchmarks/vgg16.py --epochs 10                         # half an hour on two cores
 
 The model goes to ``build/benchmarks/vgg16.onnx`` and takes 59 MB; what it reaches goes to ``results/cifar10``. It is
 trained as such networks are: SGD with momentum and weight decay, one cosine, images shifted and mirrored.
