@@ -1,6 +1,7 @@
 """QuantizeLinear and DequantizeLinear, of ai.onnx and of com.microsoft, and DynamicQuantizeLinear."""
 
 import torch
+from onnx import TensorProto
 from torch import Tensor
 
 from toolchain.ops.dtypes import numbers, torch_dtype
@@ -24,8 +25,16 @@ def quantize_linear_in_single(
 
     Half precision is divided in float32, as ONNX Runtime does.
     """
-    exact = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return _levels(x, scale, zero_point, exact, axis, block_size, output_dtype, bool(saturate))
+    return quantize_linear(
+        x,
+        scale,
+        zero_point,
+        axis=axis,
+        block_size=block_size,
+        output_dtype=output_dtype,
+        precision=TensorProto.DOUBLE if x.dtype == torch.float64 else TensorProto.FLOAT,
+        saturate=saturate,
+    )
 
 
 @op("QuantizeLinear", since=23, trainable=(0,))
@@ -45,25 +54,11 @@ def quantize_linear(
     The division is done in ``precision``, or else in the type of ``scale``. So does ONNX Runtime since 1.32; before, it
     divided half precision in float32, which rounds to the neighbouring level once in a hundred times.
     """
-    kind = numbers(scale).dtype
-    exact = torch_dtype(precision) if precision else kind if kind.is_floating_point else torch.float32
-    return _levels(x, scale, zero_point, exact, axis, block_size, output_dtype, bool(saturate))
-
-
-def _levels(
-    x: Tensor,
-    scale: Tensor,
-    zero_point: Tensor | None,
-    exact: torch.dtype,
-    axis: int,
-    block_size: int,
-    output_dtype: int,
-    saturate: bool,
-) -> Tensor:
     kind = torch_dtype(output_dtype) if output_dtype else torch.uint8 if zero_point is None else zero_point.dtype
-    real = x.to(exact) / spread(scale, x, axis, block_size).to(exact)
+    divisor = spread(scale, x, axis, block_size)
+    exact = torch_dtype(precision) if precision else divisor.dtype if divisor.is_floating_point() else torch.float32
     zero = None if zero_point is None else spread(zero_point, x, axis, block_size).to(torch.float32)
-    return quantize(real, zero, kind, saturate)
+    return quantize(x.to(exact) / divisor.to(exact), zero, kind, bool(saturate))
 
 
 @op("DequantizeLinear", since=10)
