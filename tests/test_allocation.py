@@ -3,8 +3,8 @@ import onnx.parser
 import pytest
 import torch
 
-from passes.constraints import Budget
-from toolchain.allocation import bit_costs, count_uses, weight_costs
+from passes.constraints import Budget, TopK
+from toolchain.allocation import balanced_costs, bit_costs, count_uses, weight_costs
 from toolchain.graph import load_graph
 from toolchain.graph.layout import Layout
 from toolchain.module import OnnxModule
@@ -66,3 +66,27 @@ def test_a_kept_weight_takes_the_bits_of_its_value_and_of_its_place():
     budgets = (Budget(("single",), 256, UNSTRUCTURED), Budget(("coded",), 2048), Budget(("wide",), 1024, GROUPS))
     costs = bit_costs(weights, budgets, layouts, {"coded": 2})
     assert costs == pytest.approx({"single": 32 + np.log2(15), "coded": 2.0, "wide": 32 + np.log2(3) / 1024})
+
+
+def products_left(weights, budget, uses, costs):
+    """Return the part of the products that stays where tensors are compared by these costs."""
+    layouts = dict.fromkeys(weights, Layout((256, 256), 0, 1))
+    fitted = TopK((budget,), "lamp", layouts, costs).fit(weights, {}, {})
+    products = {name: uses[name] * int(fitted[name].mask.sum()) for name in weights}
+    return sum(products.values()) / sum(uses[name] * weights[name].numel() for name in weights)
+
+
+def test_no_larger_part_of_the_products_than_of_the_weights_stays_and_no_smaller_one_than_needed():
+    generator = torch.Generator().manual_seed(0)
+    weights = {name: torch.randn(256, 256, generator=generator) for name in ("often", "once")}
+    weights["once"][:, 32:] *= 0.6  # little is lost there
+    layouts, budget = dict.fromkeys(weights, Layout((256, 256), 0, 1)), Budget(("often", "once"), 32768, GROUPS)
+
+    uses = {"often": 16.0, "once": 1.0}
+    left = [products_left(weights, budget, uses, costs) for costs in ({}, uses)]
+    costs = balanced_costs(weights, (budget,), layouts, uses)
+    assert left[1] < 0.2 < products_left(weights, budget, uses, costs) <= 0.25 < left[0]
+    assert sum(65536 * cost for cost in costs.values()) == pytest.approx(131072)
+
+    uses = {"often": 1.0, "once": 16.0}  # where weights alone leave few products, these need no price
+    assert balanced_costs(weights, (budget,), layouts, uses) == {"often": 1.0, "once": 1.0}

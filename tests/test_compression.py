@@ -168,7 +168,7 @@ def test_groups_that_are_only_pruned_get_a_kernel(tmp_path):
     """
     trainer, done = run(build(text), "", tmp_path, epochs=1, prune="4x", structure="groups")
     assert find_structure(trainer.module.tensor("w").detach(), Layout((64, 256), 1, 0)) in ("groups", "column")
-    assert done.costs == {"w": 1.0}  # products, by default
+    assert done.costs == {"w": 1.0}  # products too, by default
     assert done.kernels["node"].kernel == "float"  # as the recipe asks
     assert done.kernels["node"].reason == "asked for"
 

@@ -10,17 +10,19 @@ import torch
 from passes.base import Tensors
 from passes.constraints import Budget, TopK
 from toolchain.export import time_dense
+from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node, find_weights
 from toolchain.graph.layout import Layout, layout_of
 from toolchain.module import OnnxModule
 from toolchain.structures import bounds
 
-Unit = Literal["parameters", "bytes", "flops", "ms"]
-
 FLOAT_BITS = 32
+NEAR = 0.02  # of the part of a cost that is for products, at which the search for it ends
 
 
-def weight_costs(module: OnnxModule, sample: Mapping[str, np.ndarray], unit: Unit, threads: int) -> dict[str, float]:
+def weight_costs(
+    module: OnnxModule, sample: Mapping[str, np.ndarray], unit: Literal["flops", "ms"], threads: int
+) -> dict[str, float]:
     """Return what one weight of every prunable tensor costs when the model runs on ``sample``.
 
     Args:
@@ -96,3 +98,40 @@ def bit_costs(
             position = math.log2(max(1.0, (1 - density) / density)) / unit
             costs[name] = bits.get(name, FLOAT_BITS) + position
     return costs
+
+
+def balanced_costs(
+    weights: Tensors, budgets: Sequence[Budget], layouts: Mapping[str, Layout], uses: Mapping[str, float]
+) -> dict[str, float]:
+    """Return what a kept weight costs where no larger part of the products than of the weights is to stay.
+
+    Counted by weights alone, pruned layers are the late ones, which hold most weights and take little time; counted by
+    products alone, late layers keep weights that do nothing while early ones lose theirs. So a weight costs a part for
+    itself and a part for its products, and the part for these is the least that brings them down as far as the weights.
+    As with ``bit_costs``, by what the weights are before training.
+
+    Args:
+        weights: all that the budgets name.
+        budgets: which are to be met, each by itself.
+        layouts: by tensor name.
+        uses: how many products each weight takes part in, by tensor name.
+    """
+    costs: dict[str, float] = {}
+    for budget in budgets:
+        sizes = {name: weights[name].numel() for name in budget.names}
+        mean = sum(uses[name] * size for name, size in sizes.items()) / sum(sizes.values())
+        part, too_low, enough = 0.0, 0.0, 1.0  # of the cost that is for products
+        while enough - too_low > NEAR:
+            costs |= {name: 1 - part + part * uses[name] / mean for name in sizes}
+            fitted = TopK((budget,), "lamp", layouts, costs).fit(weights, {}, {})
+            if sum(uses[name] * _count(fitted[name], size) for name, size in sizes.items()) <= mean * budget.kept:
+                enough = part
+            else:
+                too_low = part
+            part = (too_low + enough) / 2
+        costs |= {name: 1 - enough + enough * uses[name] / mean for name in sizes}
+    return costs
+
+
+def _count(fitted: TensorFormat, size: int) -> int:
+    return size if fitted.mask is None else int(fitted.mask.sum())

@@ -19,7 +19,7 @@ from passes.rounding import round_biases
 from passes.schedule import SCHEDULES, Schedule
 from passes.score_choice import LEAST_STEPS, choose_score, try_scores
 from passes.trainer import Trainer
-from toolchain.allocation import bit_costs, weight_costs
+from toolchain.allocation import balanced_costs, bit_costs, weight_costs
 from toolchain.amounts import QuantSpec
 from toolchain.export import add_rescalings, kernel_names, move_biases_onto_steps
 from toolchain.formats import TensorFormat
@@ -136,25 +136,23 @@ def _find_costs(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> None:
     module, unit, budgets = run.trainer.module, plan.prune_schedule.allocate, _budgets(plan)
     if unit == "bytes":  # shapes that shrink have no positions to store: their weights all cost the same
         budgets = tuple(budget for budget in budgets if budget.structure.kind != "channel")
-    # Groups are there to be fast, so products count for them: ResNet-50's shape with groups at 4x runs 3.1 times as
-    # fast (benchmarks/latency.py). Which choice keeps more of the accuracy is not settled.
-    if unit == "auto":
+    if unit == "auto":  # groups are there to be fast
         budgets = tuple(budget for budget in budgets if budget.structure.kind == "groups")
-        unit = "flops"
     if unit == "parameters" or not budgets:
         return
     module.eval()
+    layouts = find_layouts(module.graph, find_weights(module.graph))
     if unit == "bytes":
         targets = plan.quantize.targets if plan.quantize is not None else ()
-        layouts = find_layouts(module.graph, find_weights(module.graph))
-        costs = bit_costs(
-            module.weights(), budgets, layouts, {name: spec.bits or TYPICAL_BITS for name, spec in targets}
-        )
+        bits = {name: spec.bits or TYPICAL_BITS for name, spec in targets}
+        costs = bit_costs(module.weights(), budgets, layouts, bits)
     else:
         device = module.device
         module.move_to(torch.device("cpu"))  # ONNX Runtime's, whose time it may be
-        costs = weight_costs(module, sample, unit, plan.export.threads)
+        costs = weight_costs(module, sample, "ms" if unit == "ms" else "flops", plan.export.threads)
         module.move_to(device)
+    if unit == "auto":
+        costs = balanced_costs(module.weights(), budgets, layouts, costs)
     run.done.costs.update({name: costs[name] for budget in budgets for name in budget.names})
 
 

@@ -137,8 +137,8 @@ class PruneSchedule:
             relative to the mean of its tensor, or LAMP; ``"auto"`` is the first unless short trials show another to be
             clearly better. The reweighted schedule has prices of its own instead.
         allocate: what scores are divided by when tensors are compared: how many weights, bytes of the file, products or
-            milliseconds of a run keeping them costs; ``"auto"`` counts products for gathered groups, which are there to
-            be fast, and weights for everything else.
+            milliseconds of a run keeping them costs; ``"auto"`` counts products beside weights for gathered groups,
+            which are there to be fast, and weights alone for everything else.
         rho: part of the way to the projection, 0..1, that each optimizer step moves the weights at the end of the ramp.
         ramp: how the pull grows to that: at once, by a factor, as a cosine, or balancing the residuals.
         update_every: optimizer steps between two updates of Z and U.
