@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from passes.constraints import Budget, TopK
-from toolchain.allocation import balanced_costs, bit_costs, count_uses, weight_costs
+from toolchain.allocation import GATHERING, balanced_costs, bit_costs, count_uses, weight_costs
 from toolchain.graph import load_graph
 from toolchain.graph.layout import Layout
 from toolchain.module import OnnxModule
@@ -76,7 +76,7 @@ def products_left(weights, budget, uses, costs):
     return sum(products.values()) / sum(uses[name] * weights[name].numel() for name in weights)
 
 
-def test_no_larger_part_of_the_products_than_of_the_weights_stays_and_no_smaller_one_than_needed():
+def test_as_few_products_stay_as_weights_and_no_fewer_than_needed():
     generator = torch.Generator().manual_seed(0)
     weights = {name: torch.randn(256, 256, generator=generator) for name in ("often", "once")}
     weights["once"][:, 32:] *= 0.6  # little is lost there
@@ -85,7 +85,7 @@ def test_no_larger_part_of_the_products_than_of_the_weights_stays_and_no_smaller
     uses = {"often": 16.0, "once": 1.0}
     left = [products_left(weights, budget, uses, costs) for costs in ({}, uses)]
     costs = balanced_costs(weights, (budget,), layouts, uses)
-    assert left[1] < 0.2 < products_left(weights, budget, uses, costs) <= 0.25 < left[0]
+    assert left[1] < 0.15 < products_left(weights, budget, uses, costs) <= 0.25 / GATHERING < left[0]
     assert sum(65536 * cost for cost in costs.values()) == pytest.approx(131072)
 
     uses = {"often": 1.0, "once": 16.0}  # where weights alone leave few products, these need no price

@@ -131,8 +131,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         augment: how training images are varied: ``"none"``, or names such as ``"shift4,flip"``; None, as ``"auto"``,
             shifts images by up to one pixel where that changes nothing that they show.
         allocate: what is compared over tensors when one ratio is given for all: what their weights are worth by
-            ``"parameters"``, ``"bytes"``, ``"flops"`` or measured ``"ms"``; None, as ``"auto"``, lets
-            products become fewer by as much as parameters for gathered groups, and takes parameters for the rest.
+            ``"parameters"``, ``"bytes"``, ``"flops"`` or measured ``"ms"``; None, as ``"auto"``, takes
+            parameters and, for gathered groups, as much of flops that these become a little fewer than parameters.
         target: where the file is to run: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, or ``"portable"``, which has standard
             operators up to opset 18 alone; None takes the CPU.
         objective: whether kernels are chosen for ``"latency"`` or for ``"size"``; None takes latency.
