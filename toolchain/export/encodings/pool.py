@@ -9,7 +9,7 @@ biases are dense tensors of 16 bits.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, groupby
 from math import inf
 
 import numpy as np
@@ -35,6 +35,8 @@ _CAST_TOGETHER = 1 << 20
 # What is left to do for each tensor: a Reshape, its shape, and an entry of Split; for a vector only that.
 _TENSOR_BYTES = 40
 _VECTOR_BYTES = 8
+# Tensors with the same rows from which one Reshape and a Split for all are smaller than a Reshape for each.
+_LEAST_ALIKE = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,11 @@ class Pooled:
         """The dimensions in the stored order."""
         shape = self.content.array.shape
         return (*shape[1:], shape[0]) if self.turned else shape
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """The dimensions behind the first; empty for a vector, and for what has the first stored last."""
+        return () if self.turned else self.shape[1:]
 
 
 def prepare(content: Content) -> Pooled | None:
@@ -145,6 +152,7 @@ def encode(builder: Builder, pooled: Mapping[str, Pooled], opset: int) -> None:
     """Add what rebuilds tensors, all of one kind, under the names that they have in ``pooled``."""
     first = next(iter(pooled.values()))
     groups = {-1: list(pooled)} if first.index is None else _choose_parameters(pooled)
+    groups = {parameter: sorted(names, key=lambda name: pooled[name].row) for parameter, names in groups.items()}
     order = {name: pooled[name] for names in groups.values() for name in names}
     kept = np.concatenate([item.kept for item in order.values()])
     if first.index is None:
@@ -156,13 +164,34 @@ def encode(builder: Builder, pooled: Mapping[str, Pooled], opset: int) -> None:
     if len(casts) == len(order) and sum(sizes) <= _CAST_TOGETHER:
         values, casts = builder.cast(values, TensorProto.FLOAT), set()
     targets = {name: builder.fresh() if name in casts else name for name in order}
-    vectors = [targets[name] if item.content.array.ndim == 1 else "" for name, item in order.items()]
-    flats = _split(builder, values, sizes, opset, vectors)
-    for (name, item), flat in zip(order.items(), flats, strict=True):
-        if item.content.array.ndim != 1:
-            _reshape(builder, item, flat, targets[name])
+    parts = _parts(order)
+    lengths = [sum(order[name].content.array.size for name in part) for part in parts]
+    vectors = [targets[part[0]] if order[part[0]].content.array.ndim == 1 else "" for part in parts]
+    flats = _split(builder, values, lengths, opset, vectors)
+    for part, flat, vector in zip(parts, flats, vectors, strict=True):
+        if len(part) > 1:
+            _divide_rows(builder, [order[name] for name in part], flat, [targets[name] for name in part], opset)
+        elif not vector:
+            _reshape(builder, order[part[0]], flat, targets[part[0]])
+    for name, target in targets.items():
         if name in casts:
-            builder.cast(targets[name], TensorProto.FLOAT, name)
+            builder.cast(target, TensorProto.FLOAT, name)
+
+
+def _parts(order: Mapping[str, Pooled]) -> list[list[str]]:
+    """Return the tensors as they are cut off the vector: one by one, but as many at once as have the same rows."""
+    parts: list[list[str]] = []
+    for row, names in groupby(order, key=lambda name: order[name].row):
+        same = list(names)
+        parts += [same] if row and len(same) >= _LEAST_ALIKE else [[name] for name in same]
+    return parts
+
+
+def _divide_rows(builder: Builder, items: Sequence[Pooled], flat: str, outputs: Sequence[str], opset: int) -> None:
+    """Add what makes of a vector tensors with the same rows: one Reshape for all instead of one for each."""
+    counts = [item.shape[0] for item in items]
+    rows = builder.node("Reshape", [flat, builder.ints([sum(counts), *items[0].row])])
+    _split(builder, rows, counts, opset, outputs)
 
 
 def _reshape(builder: Builder, item: Pooled, flat: str, output: str) -> None:
@@ -283,7 +312,7 @@ def _unpack(builder: Builder, fields: Sequence[np.ndarray], opset: int) -> list[
 def _split(
     builder: Builder, value: str, sizes: Sequence[int], opset: int, names: Sequence[str] | None = None
 ) -> list[str]:
-    """Add a node that divides a vector, where there is something to divide; some parts may have names already."""
+    """Add a node that divides the first axis, where there is something to divide; some parts may have names already."""
     if len(sizes) == 1:
         return [builder.node("Identity", [value], output=names[0]) if names and names[0] else value]
     parts = [name or builder.fresh() for name in names or [""] * len(sizes)]
