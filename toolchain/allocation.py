@@ -95,8 +95,7 @@ def bit_costs(
     costs = {}
     for budget in budgets:
         for name in budget.names:
-            mask = fitted[name].mask
-            density = 1.0 if mask is None else float(mask.float().mean())
+            density = _count(fitted[name], weights[name].numel()) / weights[name].numel()
             unit = bounds(budget.structure, layouts[name])[0] if name in layouts else 1
             position = math.log2(max(1.0, (1 - density) / density)) / unit
             costs[name] = bits.get(name, FLOAT_BITS) + position
@@ -147,4 +146,5 @@ def _balanced_costs(
 
 
 def _count(fitted: TensorFormat, size: int) -> int:
+    """Return how many of a tensor's weights a format keeps."""
     return size if fitted.mask is None else int(fitted.mask.sum())
