@@ -264,11 +264,11 @@ def _accuracy(log: list[LogEntry]) -> LogEntry:
 def _step(trainer: Trainer, stage: Stage, optimizer: torch.optim.Adam, batch: Batch) -> float:
     """Take one optimizer step and return the loss; NaN, and no step, where the gradient is not finite."""
     trainer.module.train(trainer.moves_normalization)
-    optimizer.zero_grad()
     loss = add_gradient(trainer, batch, stage.sharpness)
     stage.after_backward()
     gradients = [tensor.grad for tensor in stage.parameters() if tensor.grad is not None]
     if not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
         return math.nan
     optimizer.step()
+    optimizer.zero_grad()  # at once: updates and evaluations need the memory, and nothing there reads gradients
     return loss
