@@ -46,6 +46,7 @@ ROWS = {
     "36x-2bit": ["--prune", "36x", "--quant", "2bit", "--budget", "15m"],
     "100x": ["--prune", "100x", *TRAINING, *STILL],
     "246x": ["--prune", "246x", *TRAINING, *STILL],
+    "300x": ["--prune", "300x", *TRAINING, *STILL],
     "356x": ["--prune", "356x", *TRAINING, *STILL],
     "630x": ["--prune", "630x", *TRAINING, *STILL],
     "246x-3bit": ["--prune", "246x", "--quant", "3bit", *TRAINING, *SHIFT],
@@ -56,6 +57,7 @@ ROWS = {
 ASKED = {
     "100x": "99.4 % (1804.03294: 71.2x, 99.2)",
     "246x": "99.3 % (1903.09769: 246x, 'almost no loss')",
+    "300x": "what 99.2 % allows",
     "356x": "99.2 % (Neural Networks 179: 356x, 99.2)",
     "630x": "99.0 %",
     "246x-3bit": "99.0 %, 4,500 bytes (ADMM-NN: 2.73 KB of parameters, 99.0)",
