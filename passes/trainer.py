@@ -251,12 +251,15 @@ class Trainer:
         """Return the score on a part of the selection data, always the same: enough to choose between two states."""
         return self.evaluate(self._compared_every)
 
+    @torch.no_grad()
     def settle(self) -> None:
         """Re-estimate BatchNormalization's statistics for the weights as they are, if that helps."""
         if not self._settles:
             return
-        before, score = Snapshot.of(self.module), self.glance()
+        statistics = [self.module.tensor(name) for node in normalizations(self.module) for name in node.inputs[3:5]]
+        before, score = [value.clone() for value in statistics], self.glance()
         batches = islice(self.batches(), self._moment_batches)
         reestimate_normalization(self.module, (self.tensors(batch)[0] for batch in batches))
         if not self.glance().better_than(score):
-            before.restore(self.module)
+            for value, saved in zip(statistics, before, strict=True):
+                value.copy_(saved)

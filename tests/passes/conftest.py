@@ -40,12 +40,17 @@ def count() -> Callable[[Trainer], int]:
     return lambda trainer: sum(int((trainer.module.tensor(name) != 0).sum()) for name in ("w1", "w2"))
 
 
-def build(learning_rate=5e-3, batch="N", precision=torch.float32, *, with_class=False):
+def build(learning_rate=5e-3, batch="N", precision=torch.float32, *, with_class=False, normalised=False):
     text = PERCEPTRON.replace("float[N,", f"float[{batch},")
     if with_class:  # beside the scores, as some exporters have it
         text = text.replace("y) <", "y, int64[N] c) <").replace(
             "a, w2)", "a, w2) c = ArgMax<axis = 1, keepdims = 0>(y)"
         )
+    if normalised:
+        text = text.replace("(h)", "(n)").replace("a = ", "n = BatchNormalization(h, s, b, m, v) a = ")
+        ones, zeros = ("{" + ", ".join(value * 16) + "}" for value in "10")
+        statistics = f"float[16] s = {ones}, float[16] b = {zeros}, float[16] m = {zeros}, float[16] v = {ones}"
+        text = text.replace("w2> {", f"w2, {statistics}> {{")
     proto = onnx.parser.parse_model(text)
     rng = np.random.default_rng(0)
     for name, shape in {"w1": (16, 6), "b1": (16,), "w2": (3, 16)}.items():

@@ -45,6 +45,19 @@ def test_judging_costs_an_evaluation_two_comparisons_and_what_statistics_are_tak
     assert trainer.judging_steps == 100 / (4 * 32)
 
 
+def test_statistics_are_re_estimated_where_that_helps_and_else_stay_bit_for_bit(make_trainer):
+    trainer = make_trainer(normalised=True)
+    trainer.settle()  # the module is its own teacher: nothing answers more like it
+    assert torch.equal(trainer.module.tensor("m"), torch.zeros(16))
+    assert torch.equal(trainer.module.tensor("v"), torch.ones(16))
+    with torch.no_grad():
+        trainer.module.tensor("w1").mul_(3.0)
+    before = trainer.evaluate()
+    trainer.settle()
+    assert trainer.evaluate().better_than(before)
+    assert not torch.equal(trainer.module.tensor("v"), torch.ones(16))
+
+
 def test_an_epoch_has_as_many_steps_as_batches_of_the_size_that_the_model_insists_on(make_trainer):
     assert make_trainer(batch=100).steps_per_epoch == 3  # of 300 samples; it was told 32 at a time
 

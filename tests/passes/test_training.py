@@ -5,12 +5,17 @@ import numpy as np
 import pytest
 import torch
 
+from passes.admm_training import AdmmStage
 from passes.allowance import Allowance
 from passes.base import Constraint
+from passes.constraints import Budget, TopK
 from passes.finetune import FinetuneStage
-from passes.training import decay, rise, train
+from passes.schedule import Schedule
+from passes.training import Training, decay, rise, train
 from toolchain.errors import TrainingError
 from toolchain.formats import TensorFormat
+
+FEW = Budget(("w1", "w2"), 24)
 
 
 def test_the_module_is_left_at_the_best_state_seen(trainer):
@@ -67,6 +72,30 @@ def test_a_phase_begins_without_the_gradient_of_the_one_before(make_trainer):
         train(trainer, FinetuneStage("finetune", trainer.module), Allowance(steps=1))
         weights.append(trainer.module.tensor("w1").detach().clone())
     assert torch.equal(*weights)
+
+
+def test_no_gradient_stays_in_memory_after_a_step(trainer):
+    trainer.module.formats["w1"] = TensorFormat(torch.ones(16, 6, dtype=torch.bool))
+    training = Training(trainer, FinetuneStage("finetune", trainer.module), Allowance(steps=2))
+    before = trainer.module.tensor("w2").detach().clone()
+    training.advance(0.0)
+    assert not torch.equal(trainer.module.tensor("w2"), before)
+    assert all(tensor.grad is None for tensor in (*trainer.module.parameters(), *training.stage.parameters()))
+
+
+def test_states_on_the_way_are_judged_with_statistics_of_their_own(make_trainer):
+    losses = []
+    for moves_normalization in (False, True):
+        trainer = make_trainer(normalised=True)
+        trainer.moves_normalization = moves_normalization
+        trainer.module.tensor("m").fill_(3.0)  # far from the mean
+        stage = AdmmStage("prune", trainer.module, FEW.names, lambda _: TopK((FEW,)), Schedule())
+        training = Training(trainer, stage, Allowance(steps=10))
+        training.step = 1
+        training.evaluate(0.1)
+        assert training.best is None  # the set is not at its target yet
+        losses.append(training.log[-1]["selection_loss"])
+    assert losses[1] < losses[0]
 
 
 def test_the_learning_rate_rises_then_falls():
