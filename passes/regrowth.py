@@ -20,7 +20,7 @@ from toolchain.checkpoint import State
 from toolchain.formats import TensorFormat
 
 MEMORY = 0.98  # of the running means of the gradients: that of one batch is mostly noise
-LEAST_ENERGY = 1e-20  # of gradients that say nothing
+LEAST_SQUARE = 1e-20  # a mean square of gradients that say nothing
 
 
 @dataclass
@@ -33,8 +33,8 @@ class Regrowth:
         share: of the kept weights that moves at once in the beginning; it falls as a cosine to nothing.
         every: steps between two moves.
         costs: of keeping one weight, by tensor name, by which its worth is divided; 1 where there is none.
-        pressure: running mean of the gradients at the pruned model, by tensor name.
-        energy: running mean of their squares.
+        mean: running mean of the gradients at the pruned model, by tensor name.
+        mean_square: running mean of their squares.
     """
 
     budgets: tuple[Budget, ...]
@@ -42,8 +42,8 @@ class Regrowth:
     share: float = 0.1
     every: int = 64
     costs: Mapping[str, float] = field(default_factory=dict)
-    pressure: dict[str, Tensor] = field(default_factory=dict)
-    energy: dict[str, Tensor] = field(default_factory=dict)
+    mean: dict[str, Tensor] = field(default_factory=dict)
+    mean_square: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,8 +54,10 @@ class Regrowth:
         """Take the gradient of the loss at a pruned weight, of its shape, into the means."""
         if name not in self.names:
             return
-        for means, value in ((self.pressure, gradient), (self.energy, gradient.square())):
-            means.setdefault(name, torch.zeros_like(gradient)).lerp_(value, 1 - MEMORY)
+        for means, value in ((self.mean, gradient), (self.mean_square, gradient.square())):
+            if name not in means:
+                means[name] = torch.zeros_like(value)
+            means[name].lerp_(value, 1 - MEMORY)
 
     def is_due(self, step: int) -> bool:
         """Return whether masks move after this step."""
@@ -79,7 +81,7 @@ class Regrowth:
         """
         share = self.share * 0.5 * (1 + math.cos(math.pi * done))
         for budget in self.budgets:
-            names = [name for name in budget.names if name in self.pressure and latent[name] in optimizer.state]
+            names = [name for name in budget.names if name in self.mean and latent[name] in optimizer.state]
             before = {name: formats[name].mask for name in names}
             masks = {name: mask for name, mask in before.items() if mask is not None}
             kept = sum(int(mask.sum()) for mask in masks.values())
@@ -98,16 +100,16 @@ class Regrowth:
 
     def _gain(self, name: str) -> Tensor:
         """Return the root of what the loss would fall by with each weight, up to a factor; ranking squares it."""
-        return self.pressure[name] / self.energy[name].clamp_min(LEAST_ENERGY).sqrt()
+        return self.mean[name] / self.mean_square[name].clamp_min(LEAST_SQUARE).sqrt()
 
     def state(self) -> State:
         """Return what the next move goes by."""
-        return {"pressure": dict(self.pressure), "energy": dict(self.energy)}
+        return {"mean": dict(self.mean), "mean_square": dict(self.mean_square)}
 
     def restore(self, state: State, device: torch.device) -> None:
         """Go on from a state, on ``device``."""
-        self.pressure = {name: value.to(device) for name, value in state["pressure"].items()}
-        self.energy = {name: value.to(device) for name, value in state["energy"].items()}
+        self.mean = {name: value.to(device) for name, value in state["mean"].items()}
+        self.mean_square = {name: value.to(device) for name, value in state["mean_square"].items()}
 
 
 def _only(masks: Mapping[str, Tensor]) -> dict[str, TensorFormat]:

@@ -68,16 +68,16 @@ def test_what_grows_begins_at_zero_with_the_step_size_of_its_tensor():
         assert torch.equal(moments["exp_avg_sq"][grown], moments["exp_avg_sq"][masks[name]].mean().expand(grown.sum()))
 
 
-def test_the_pressure_is_a_running_mean_in_which_noise_cancels():
+def test_the_mean_is_a_running_one_in_which_noise_cancels():
     regrowth = Regrowth((BUDGET,), "magnitude")
     for step in range(400):
         regrowth.observe("a", torch.tensor([1.0, -1.0 if step % 2 else 1.0]))
-    steady, noisy = regrowth.pressure["a"].tolist()
+    steady, noisy = regrowth.mean["a"].tolist()
     assert steady == pytest.approx(1.0, abs=0.01)
     assert abs(noisy) < 0.02
 
 
-def test_of_two_weights_with_the_same_mean_gradient_that_with_less_noise_grows():
+def test_of_two_weights_that_with_the_smaller_gradient_grows_if_it_has_less_noise():
     formats, latent, optimizer = start({"a": torch.arange(1.0, 5.0)}, {"a": torch.arange(4) < 2})
     regrowth = Regrowth((Budget(("a",), 2),), "magnitude", share=0.5)
     for step in range(200):
@@ -89,7 +89,7 @@ def test_of_two_weights_with_the_same_mean_gradient_that_with_less_noise_grows()
 def test_tensors_of_no_budget_are_not_observed():
     regrowth = Regrowth((BUDGET,), "magnitude")
     regrowth.observe("c", torch.ones(2))
-    assert regrowth.pressure == regrowth.energy == {}
+    assert regrowth.mean == regrowth.mean_square == {}
 
 
 def test_training_finds_a_better_mask_than_a_random_one_it_was_given(make_trainer):
