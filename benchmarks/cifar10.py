@@ -72,7 +72,7 @@ ROWS = {
     "groups4x": ["--prune", "4x", "--structure", "groups"],
     "groups4x-round8": ["--prune", "4x", "--structure", "groups", "--round", "8"],  # in multiples of 16: 2.74x at most
     "groups8x": ["--prune", "8x", "--structure", "groups"],
-    # Where multiplications are, for speed; and where weights matter least instead, for accuracy.
+    # By products, for speed; by parameters, for accuracy.
     "groups8x-flops": ["--prune", "8x", "--structure", "groups", "--allocate", "flops"],
     "groups4x-parameters": ["--prune", "4x", "--structure", "groups", "--allocate", "parameters"],
     "groups8x-parameters": ["--prune", "8x", "--structure", "groups", "--allocate", "parameters"],

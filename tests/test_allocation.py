@@ -76,7 +76,7 @@ def products_left(weights, budget, uses, costs):
     return sum(products.values()) / sum(uses[name] * weights[name].numel() for name in weights)
 
 
-def test_as_few_products_stay_as_weights_and_no_fewer_than_needed():
+def test_products_become_fewer_by_a_quarter_more_than_weights_and_no_fewer_than_needed():
     generator = torch.Generator().manual_seed(0)
     weights = {name: torch.randn(256, 256, generator=generator) for name in ("often", "once")}
     weights["once"][:, 32:] *= 0.6  # little is lost there
@@ -87,6 +87,11 @@ def test_as_few_products_stay_as_weights_and_no_fewer_than_needed():
     costs = balanced_costs(weights, (budget,), layouts, uses)
     assert left[1] < 0.15 < products_left(weights, budget, uses, costs) <= 0.25 / GATHERING < left[0]
     assert sum(65536 * cost for cost in costs.values()) == pytest.approx(131072)
+
+    few = Budget(budget.names, 8192, GROUPS)  # no part brings products down to that: what is kept at least is too much
+    least = products_left(weights, few, uses, uses)
+    found = products_left(weights, few, uses, balanced_costs(weights, (few,), layouts, uses))
+    assert 1 / 16 / GATHERING < found == least
 
     uses = {"often": 1.0, "once": 16.0}  # where weights alone leave few products, these need no price
     assert balanced_costs(weights, (budget,), layouts, uses) == {"often": 1.0, "once": 1.0}

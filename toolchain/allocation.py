@@ -17,9 +17,10 @@ from toolchain.module import OnnxModule
 from toolchain.structures import bounds
 
 FLOAT_BITS = 32
-# Gathering takes time too: ResNet-50's shape at 4x is 2.66 times as fast with 1/4.1 of its products, 3.05 times with
-# 1/5.2 of them.
-GATHERING = 1.25  # how much longer a product of gathered channels may take than a dense one
+# How much longer a product of gathered channels is taken to last than a dense one. ResNet-50's shape at 4x is 2.66
+# times as fast with 1/4.1 of its products and 3.05 times with 1/5.2 of them, so it is 1.5 to 1.7 there; not all of that
+# is asked for, since early layers pay for it with accuracy (VGG-16 at 4x: benchmarks/results/cifar10.md).
+GATHERING = 1.25
 NEAR = 0.02  # of the part of a cost that is for products, at which the search for it ends
 
 
@@ -105,11 +106,12 @@ def bit_costs(
 def balanced_costs(
     weights: Tensors, budgets: Sequence[Budget], layouts: Mapping[str, Layout], uses: Mapping[str, float]
 ) -> dict[str, float]:
-    """Return what a kept weight costs where time is to become less by as much as weights do, counted by products.
+    """Return what a kept weight costs where products are to become fewer by ``GATHERING`` times as much as weights.
 
     Counted by weights alone, pruned layers are the late ones, which hold most weights and take little time; counted by
     products alone, late layers keep weights that do nothing while early ones lose theirs. So a weight costs a part for
-    itself and a part for its products, and the part for these is the least that brings them down as far as asked.
+    itself and a part for its products, and the part for these is the least that brings them down as far as asked; where
+    nothing does, it costs its products alone. A tensor that is used seldom may keep much for the others to come down.
     As with ``bit_costs``, by what the weights are before training.
 
     Args:
@@ -137,11 +139,10 @@ def _balanced_costs(
 
     if suffices(0.0):
         return costs(0.0)
-    too_low, enough = 0.0, 1.0
-    if suffices(enough):  # else products cannot become that few: as few as they can
-        while enough - too_low > NEAR:
-            part = (too_low + enough) / 2
-            too_low, enough = (too_low, part) if suffices(part) else (part, enough)
+    too_low, enough = 0.0, 1.0  # where no part suffices the search ends beside 1: as few products as there can be
+    while enough - too_low > NEAR:
+        part = (too_low + enough) / 2
+        too_low, enough = (too_low, part) if suffices(part) else (part, enough)
     return costs(enough)
 
 

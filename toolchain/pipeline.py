@@ -132,7 +132,8 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
             shifts images by up to one pixel where that changes nothing that they show.
         allocate: what is compared over tensors when one ratio is given for all: what their weights are worth by
             ``"parameters"``, ``"bytes"``, ``"flops"`` or measured ``"ms"``; None, as ``"auto"``, takes
-            parameters, and for gathered groups flops beside them, so that time falls by as much as parameters.
+            parameters, and for gathered groups flops beside them: products become fewer by a quarter more than weights
+            where they can.
         target: where the file is to run: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, or ``"portable"``, which has standard
             operators up to opset 18 alone; None takes the CPU.
         objective: whether kernels are chosen for ``"latency"`` or for ``"size"``; None takes latency.
