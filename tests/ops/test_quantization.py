@@ -76,7 +76,7 @@ def test_levels_of_small_floats_agree(agree_on_text, kind, grid, scale):
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "int4"])
-@pytest.mark.parametrize("opset", [21, pytest.param(25, marks=DIVIDES_IN_HALF)])
+@pytest.mark.parametrize("opset", [21, 22, *(pytest.param(opset, marks=DIVIDES_IN_HALF) for opset in (23, 25))])
 def test_levels_of_half_precision_agree(agree_on_text, kind, opset):
     feed = {"x": data(kind=np.float16), "s": np.array(0.0731, np.float16), "zz": np.array(1, np.float32)}
     agree_on_text(round_trip(INTEGERS[kind], (), "", "float16", opset), feed, rtol=0, atol=0)

@@ -2,7 +2,7 @@
 
 from toolchain.graph.model import Graph
 
-# Operators that do the same to every channel of their first input.
+# Operators that do the same to every channel of their first input, behind which a Gather of channels may be moved.
 CHANNELWISE = frozenset(
     ("AveragePool", "Clip", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Relu", "Sigmoid", "Tanh")
 )

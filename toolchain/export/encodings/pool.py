@@ -32,7 +32,8 @@ _MOST_PARAMETERS = 3
 _TOGETHER = 1 << 22
 # Elements of all tensors above which each is made float32 by itself: a node each, but less memory at load.
 _CAST_TOGETHER = 1 << 20
-# What is left to do for each tensor: a Reshape, its shape, and an entry of Split; for a vector only that.
+# What is left to do for each tensor: a Reshape, its shape, and an entry of Split; for a vector only that. Tensors with
+# the same rows share the first two, and take less than is said here.
 _TENSOR_BYTES = 40
 _VECTOR_BYTES = 8
 # Tensors with the same rows from which one Reshape and a Split for all are smaller than a Reshape for each.
