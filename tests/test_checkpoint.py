@@ -111,7 +111,7 @@ def test_a_checkpoint_of_another_run_is_refused_and_the_error_names_what_differs
 def test_differences_are_named_by_key_and_long_values_are_cut():
     assert differences({"a": 1, "b": [1, 2]}, {"a": 1, "b": [1, 2]}) == []
     assert differences({"a": None}, {"a": "x" * 99}) == ['a was nothing and is "xxxxxxxxxxxxxxxxxxxx...']
-    assert differences({"b": [1]}, {"b": [1, 2]}) == ["b was [1] and is [1, 2]"]
+    assert differences({"b": [1]}, {"b": [1, 2]}) == ["b[1] was nothing and is 2"]
     assert differences({"gone": 1}, {}) == ["gone was 1 and is nothing"]
 
 

@@ -5,6 +5,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,8 @@ def differences(was: object, now: object, key: str = "") -> list[str]:
     if isinstance(was, dict) and isinstance(now, dict):
         names = [(name, f"{key}.{name}" if key else str(name)) for name in dict.fromkeys((*was, *now))]
         return [text for name, path in names for text in differences(was.get(name), now.get(name), path)]
-    if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
-        pairs = enumerate(zip(was, now, strict=True))
+    if isinstance(was, list) and isinstance(now, list):
+        pairs = enumerate(zip_longest(was, now))
         return [text for index, (old, new) in pairs for text in differences(old, new, f"{key}[{index}]")]
     return [] if was == now else [f"{key} was {_shown(was)} and is {_shown(now)}"]
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from toolchain.amounts import PruneTarget
@@ -85,6 +86,19 @@ def largest_ratio(weights: int, least: int) -> float:
     return math.floor(100 * weights / least) / 100
 
 
+def _ratio(total: int, least: int, most: int, *, largest: bool) -> str:
+    """Return the largest or the smallest ratio that keeps ``least`` to ``most`` of ``total`` weights, to be asked for.
+
+    It has two decimals, or as many more as ``round(total / ratio)`` needs to lie between the two.
+    """
+    for decimals in range(2, 12):
+        scale = 10**decimals
+        number = scale * total // least if largest else -(-scale * total // most)
+        if least <= round(Fraction(scale * total, number)) <= most:
+            break
+    return f"{number / scale:.{decimals}f}x"
+
+
 def _is_asked(wish: PruneWish, target: PruneTarget | None) -> bool:
     if wish.target is None:
         return target is not None or wish.structure.kind == "n:m"
@@ -121,14 +135,15 @@ def _own_group(wish: PruneWish) -> PruneGroup:
         )
     if kept < least:
         unit = "one weight has" if least == 1 else f"{least:,} weights, one unit of {wish.structure}, have"
+        largest = _ratio(weight.size, least, most, largest=True)
         raise RecipeError(
             f"tensor {weight.name!r} has {weight.size:,} weights and cannot be pruned {text}",
-            hint=f"the largest ratio that it can reach is {weight.size / least:.4g}x: {unit} to stay",
+            hint=f"the largest ratio that it can reach is {largest}: {unit} to stay",
         )
     if kept > most:
         raise RecipeError(
             f"tensor {weight.name!r}: {wish.structure} keeps at most {most:,} of {weight.size:,} weights, not {kept:,}",
-            hint=f"ask for at least {math.ceil(100 * weight.size / most) / 100:.4g}x",
+            hint=f"ask for at least {_ratio(weight.size, least, most, largest=False)}",
         )
     return PruneGroup((weight.name,), kept, weight.size, wish.structure)
 
@@ -165,7 +180,7 @@ def _check_reachable(target: PruneTarget, counts: tuple[int, int], rest: Sequenc
     least, most = (fixed + sum(wish.limits[index] for wish in rest) for index in (0, 1))
     because = f"; dense stay {skipped}" if skipped else ""
     if kept < least:
-        held = f", {fixed:,} are excluded or have their own target" if fixed else ""
+        held = f", {fixed:,} stay in any case: excluded, skipped, or of a target of their own" if fixed else ""
         unit = "" if least == fixed + len(rest) else " unit of its structure"
         other = "other " if fixed else ""
         who = f"each of the {other}{len(rest)} tensors" if len(rest) > 1 else f"the {other}tensor"
@@ -173,14 +188,22 @@ def _check_reachable(target: PruneTarget, counts: tuple[int, int], rest: Sequenc
         raise RecipeError(
             f"prune {target.text} cannot be reached: it leaves {kept:,} of {total:,} weights{held}"
             f"{each if rest else ''}{because}",
-            hint=f"the largest ratio that can be reached is {largest_ratio(total, least):.2f}x{_finer(rest)}",
+            hint=f"the largest ratio that can be reached is {_ratio(total, least, most, largest=True)}{_finer(rest)}"
+            if rest
+            else _fixed_count(total, least),
         )
     if kept > most:
         raise RecipeError(
             f"prune {target.text} keeps {kept:,} of {total:,} weights, "
             f"but the targets of single tensors and the structures leave only {most:,}",
-            hint=f"ask for {total / most:.4g}x, leave prune out, or relax the targets of single tensors",
+            hint=f"ask for {_ratio(total, least, most, largest=False)}, or relax the targets of single tensors"
+            if rest
+            else _fixed_count(total, most),
         )
+
+
+def _fixed_count(total: int, kept: int) -> str:
+    return f"leave prune out: structures and single targets alone keep {kept:,} weights, {total / kept:.4g}x"
 
 
 def _finer(rest: Sequence[PruneWish]) -> str:

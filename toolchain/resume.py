@@ -56,6 +56,8 @@ def identify(model: Path, plan: Plan, workload: Workload) -> dict[str, Any]:
         ModelError: the model cannot be read.
     """
     parts = workload.split
+    steps = {"prune": plan.prune, "quantize": plan.quantize}
+    options = {name: value for name, value in asdict(plan).items() if name != "steps"}
     return {
         "version": version(DISTRIBUTION),
         "model": {file.name: sha256(file) for file in model_files(model)},
@@ -66,7 +68,7 @@ def identify(model: Path, plan: Plan, workload: Workload) -> dict[str, Any]:
             "preprocessing": parts.train.preprocessing.to_json(),
             "labels of output": workload.classes,
         },
-        "plan": asdict(plan),
+        "plan": {**{name: step and asdict(step) for name, step in steps.items()}, **options},
     }
 
 
