@@ -19,7 +19,7 @@ from toolchain.module import OnnxModule
 
 BATCH = 64  # calibration samples at a time, at most, where the model leaves that open
 BATCH_BYTES = 2**23  # of their inputs: a batch is the least that is run, however long it takes
-SECONDS = 90.0  # of going through samples, in all; what there is no time for is not looked at
+SECONDS = 90.0  # of going through samples, in all, where time is not short; what there is none for is not looked at
 JUDGING_SHARE = 0.35  # of the time of rounding without training, about: judging one of the two ways
 
 
@@ -34,6 +34,7 @@ class Quantize(Pass):
         samples: how many training inputs that looks at.
         tell: hears in a sentence what came of it.
         cycle_end: where in a cycle of the learning rate its training ends, and what trains on goes on.
+        seconds: of rounding where there is no time to train.
     """
 
     targets: Mapping[str, LevelTarget]
@@ -42,6 +43,7 @@ class Quantize(Pass):
     samples: int = 1024
     tell: Callable[[str], object] = str
     cycle_end: float = 1.0
+    seconds: float = SECONDS
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ class Quantize(Pass):
     def round_as_asked(self, trainer: Trainer, tell: Callable[[float], object] = float) -> Reconstruction:
         """Put the weights on their grids by the method, whatever comes of it; ``tell`` hears which part is done."""
         count = min(self.samples, len(trainer.data))
-        source = Source(lambda: _samples(trainer, count), count, SECONDS, tell)
+        source = Source(lambda: _samples(trainer, count), count, self.seconds, tell)
         return reconstruct(trainer.module, self.targets, source, self.method)
 
 

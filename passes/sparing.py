@@ -43,7 +43,13 @@ class Spared:
 
 
 @torch.no_grad()
-def spare(trainer: Trainer, before: Snapshot, targets: Mapping[str, LevelTarget], without: Without) -> Spared:
+def spare(
+    trainer: Trainer,
+    before: Snapshot,
+    targets: Mapping[str, LevelTarget],
+    without: Without,
+    seconds: float = SECONDS,
+) -> Spared:
     """Leave tensors in float that make the outputs meaningless when rounded alone, if all together do so.
 
     The worst goes first, then the next, until the rest adds no more than the limit. Where it never does, as there are
@@ -55,13 +61,14 @@ def spare(trainer: Trainer, before: Snapshot, targets: Mapping[str, LevelTarget]
         before: the module with none of them rounded.
         targets: the grid of every tensor.
         without: changes the module, as it is rounded now, so that the named tensors are not.
+        seconds: of rounding tensors one by one.
     """
     gauge, module = _Gauge.of(trainer), trainer.module
     last = lowest = gauge.loss()
     if last <= LIMIT:
         return Spared()
     trainer.progress.phase("find what must stay float", 0.0)
-    until, rounded = time.monotonic() + SECONDS, Snapshot.of(module)
+    until, rounded = time.monotonic() + seconds, Snapshot.of(module)
     before.restore(module)
     least = gauge.loss()
     if least > LIMIT or last - least <= LIMIT:  # it is not the rounding

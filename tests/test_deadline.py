@@ -4,7 +4,7 @@ import onnx.parser
 import pytest
 
 from passes.allowance import Allowance
-from toolchain.deadline import Deadline, PhaseLength, deadline_for, shortage
+from toolchain.deadline import Deadline, PhaseLength, deadline_for, overrun, shortage
 from toolchain.graph import load_graph
 from toolchain.plan import Plan, TrainOptions
 from toolchain.request import Request, read_request
@@ -70,14 +70,23 @@ def test_a_phase_is_as_long_as_its_steps_against_what_its_share_of_the_default_i
     assert Deadline(100, None).length("prune", 0.6, 60, 10) == PhaseLength("prune", 60, 6.0, pytest.approx(6))
 
 
-def test_only_a_phase_that_time_cut_to_a_few_epochs_is_told():
+def test_phases_that_time_cut_short_are_told_and_whether_to_too_few_epochs():
     long, cut = PhaseLength("prune", 100, 10.0, 18.0), PhaseLength("train survivors", 8, 0.8, 12.0)
     asked = PhaseLength("quantize", 10, 1.0, 1.0)
-    assert shortage([long, asked]) == ""
+    assert shortage([asked]) == ""
+    assert shortage([long, asked]) == "The time allowed 10.0 of 18.0 epochs for 'prune'."
     sentence = shortage([long, cut, asked])
-    assert "too few steps" in sentence.lower()
-    assert "0.8 of 12.0 epochs for 'train survivors'" in sentence
-    assert "prune" not in sentence
+    assert sentence.startswith("Too few steps: the time allowed 10.0 of 18.0 epochs for 'prune', 0.8 of 12.0 epochs")
+    assert "quantize" not in sentence
+
+
+def test_a_job_that_took_longer_than_its_budget_says_by_what():
+    timings = {"load_s": 2.0, "train_s": 190.0, "total_s": 237.0}
+    assert overrun(None, timings) == overrun(240, timings) == ""
+    expected = (
+        "The budget of 30 s was too short: the job took 237 s, 2 to load, 190 to compress, 45 to export and measure."
+    )
+    assert overrun(30, timings) == expected
 
 
 def test_trials_take_their_share_before_all_phases():

@@ -11,7 +11,7 @@ from toolchain import lowering
 from toolchain.export import sensitivity, verify, write_model
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import find_weights, load_graph
-from toolchain.lowering import lower
+from toolchain.lowering import Watch, lower
 from toolchain.module import OnnxModule
 from toolchain.plan import CalibrationOptions, ExportOptions
 
@@ -98,7 +98,7 @@ def test_a_node_that_hurts_is_float_with_its_reason(module, data):
 
 
 def test_nodes_that_there_was_no_time_to_measure_are_reported(module, data, monkeypatch):
-    monkeypatch.setattr(sensitivity, "_SECONDS", -1.0)
+    monkeypatch.setattr(lowering, "LOSS_SECONDS", -1.0)
     monkeypatch.setattr(sensitivity, "LIMIT", 1e-9)
     found = lower(module, data, sample(data), CalibrationOptions(), FORCED)
     assert any(
@@ -109,7 +109,7 @@ def test_nodes_that_there_was_no_time_to_measure_are_reported(module, data, monk
 
 def test_the_observer_that_changes_the_outputs_least_is_taken_and_named(module, data):
     told = []
-    found = lower(module, data, sample(data), CalibrationOptions(), FORCED, told.append)
+    found = lower(module, data, sample(data), CalibrationOptions(), FORCED, Watch(tell=told.append))
     assert found.notes[0].startswith("Ranges of 8-bit activations are those of the observer 'm")
     assert all(f"{name} " in found.notes[0] for name in ("minmax", "percentile", "mse"))
     assert told == sorted(told)

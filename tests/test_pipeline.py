@@ -180,6 +180,8 @@ def test_the_report_says_how_long_every_phase_trained_and_what_the_budget_cut(mo
     assert any(note.startswith("Too few steps") for note in report["notes"]) == any(
         row["epochs"] < 3 for row in report["phases"]
     )
+    (late,) = (note for note in report["notes"] if "budget" in note and "Too few" not in note)
+    assert late.startswith(f"The budget of 1 s was too short: the job took {report['timings']['total_s']:,.0f} s")
     report = compress(model, prune="4x", data=data, epochs=1, output=tmp_path / "small.onnx").report
     assert sum(row["epochs"] for row in report["phases"]) == pytest.approx(1, abs=0.01)
     assert not any(note.startswith("Too few steps") for note in report["notes"])

@@ -13,6 +13,7 @@ from passes.constraints import SCORES, Budget, Cut, LevelTarget, level_target
 from passes.finetune import FinetuneStage
 from passes.phase import Phase
 from passes.prune import Prune
+from passes.quantize import SECONDS as ROUNDING_SECONDS
 from passes.quantize import Quantize
 from passes.rate import find_learning_rate
 from passes.rounding import round_biases
@@ -25,7 +26,7 @@ from toolchain.export import add_rescalings, kernel_names, move_biases_onto_step
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, find_weights
 from toolchain.graph.layout import find_layouts
-from toolchain.lowering import lower
+from toolchain.lowering import Watch, lower
 from toolchain.module import OnnxModule
 from toolchain.plan import Plan, PruneSchedule
 from toolchain.prunable import find_prunable
@@ -173,7 +174,7 @@ def _cuts(plan: Plan, graph: Graph) -> dict[str, tuple[Cut, ...]]:
 def _try_scores(plan: Plan, run: Run) -> None:
     """Try every score for a short while, where the choice is ours and there is time for it."""
     wish, steps = plan.prune_schedule, run.deadline.steps
-    if wish.score != "auto" or _schedule(wish).reweighted or plan.train.epochs == 0:
+    if wish.ranking != "auto" or plan.train.epochs == 0:
         return
     if steps is not None and TRIALS_SHARE * steps < LEAST_STEPS * len(SCORES):
         return
@@ -195,7 +196,7 @@ def prune_pass(plan: Plan, original: OnnxModule, costs: Mapping[str, float], tri
     return Prune(
         budgets=_budgets(plan),
         schedule=_schedule(schedule),
-        score=_score(schedule, tried),
+        score=choose_score(tried) if schedule.ranking == "auto" else schedule.ranking,
         start=schedule.progressive_start,
         admm_share=schedule.admm_share,
         regrow_share=schedule.regrow_share,
@@ -205,12 +206,6 @@ def prune_pass(plan: Plan, original: OnnxModule, costs: Mapping[str, float], tri
         costs=costs,
         cuts=_cuts(plan, graph),
     )
-
-
-def _score(wish: PruneSchedule, tried: Mapping[str, float]) -> str:
-    if _schedule(wish).reweighted:
-        return "magnitude"  # of what its own prices leave
-    return choose_score(tried) if wish.score == "auto" else wish.score
 
 
 def _schedule(wish: PruneSchedule) -> Schedule:
@@ -232,6 +227,7 @@ def _quantize_pass(plan: Plan, run: Run) -> Quantize:
         samples=wish.samples,
         tell=run.done.notes.append,
         cycle_end=wish.admm_share,
+        seconds=ROUNDING_SECONDS * plan.train.pace,
     )
 
 
@@ -289,8 +285,8 @@ def _choose_kernels(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> N
     module, device = trainer.module, trainer.module.device
     module.eval()
     module.move_to(torch.device("cpu"))  # the runtime that is timed, and the exporter, work there
-    progress = trainer.progress
-    found = lower(module, trainer.data, sample, plan.calibration, plan.export, lambda done: progress.update(done, {}))
+    watch = Watch(plan.train.pace, lambda done: trainer.progress.update(done, {}))
+    found = lower(module, trainer.data, sample, plan.calibration, plan.export, watch)
     run.done.kernels.update(found.kernels)
     run.done.notes.extend(found.notes)
     module.move_to(device)

@@ -1,7 +1,7 @@
 """The time for training, and how phases share it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from passes.allowance import Allowance
@@ -96,9 +96,27 @@ def deadline_for(plan: Plan, steps_per_epoch: int, until: float | None) -> Deadl
 
 
 def shortage(phases: Sequence[PhaseLength]) -> str:
-    """Return a sentence that says which phases the time cut down to a few epochs; empty where it did not."""
-    short = [row for row in phases if row.epochs < min(FEW_EPOCHS, 0.99 * row.planned_epochs)]
-    if not short:
+    """Return a sentence that says which phases the time cut short, and whether to a few epochs; empty where to none."""
+    cut = [row for row in phases if row.epochs < 0.99 * row.planned_epochs]
+    if not cut:
         return ""
-    parts = ", ".join(f"{row.epochs:.1f} of {row.planned_epochs:.1f} epochs for {row.phase!r}" for row in short)
-    return f"Too few steps: the time allowed {parts}; a longer --budget, or --epochs, would lose less."
+    parts = ", ".join(f"{row.epochs:.1f} of {row.planned_epochs:.1f} epochs for {row.phase!r}" for row in cut)
+    if any(row.epochs < FEW_EPOCHS for row in cut):
+        return f"Too few steps: the time allowed {parts}; a longer --budget, or --epochs, would lose less."
+    return f"The time allowed {parts}."
+
+
+def overrun(budget: float | None, timings: Mapping[str, float]) -> str:
+    """Return a sentence that says by how much the job took longer than its budget; empty where it did not.
+
+    Args:
+        budget: seconds that were asked for; None for no limit.
+        timings: as of the report.
+    """
+    loading, compressing, total = (timings[name] for name in ("load_s", "train_s", "total_s"))
+    if budget is None or total <= budget:
+        return ""
+    return (
+        f"The budget of {budget:,.0f} s was too short: the job took {total:,.0f} s, {loading:,.0f} to load, "
+        f"{compressing:,.0f} to compress, {total - loading - compressing:,.0f} to export and measure."
+    )

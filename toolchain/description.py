@@ -41,7 +41,7 @@ def _describe_prune(step: PruneStep, schedule: PruneSchedule) -> dict[str, Json]
         "kept": step.kept,
         "ratio": ratio,
         "schedule": schedule.schedule,
-        "score": schedule.score,
+        "score": schedule.ranking,
         "allocate": schedule.allocate,
         "groups": [
             {

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from passes.score_choice import describe_trials
+from passes.score_choice import USUAL, describe_trials
 from passes.trainer import Trainer
 from toolchain.deadline import shortage
 from toolchain.module import OnnxModule
@@ -24,7 +24,9 @@ def tell(progress: Progress, *texts: str) -> list[str]:
 def training_notes(plan: Plan, done: Compression) -> tuple[str, ...]:
     """Return what the report says of how training went."""
     late = shortage(done.phases) if plan.train.epochs is None else ""
-    return describe_trials(done.scores), *done.notes, late
+    untried = plan.prune is not None and plan.prune_schedule.ranking == "auto" and not done.scores
+    usual = f"There was no time to try scores: weights were ranked by {USUAL}." if untried else ""
+    return describe_trials(done.scores), usual, *done.notes, late
 
 
 def ways(trainer: Trainer, plan: Plan, lent: Sequence[str], resumed: bool) -> tuple[str, ...]:

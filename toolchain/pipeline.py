@@ -14,7 +14,7 @@ import torch
 from calibration.data import Batch, Dataset, Preprocessing
 from toolchain.checkpoint import Checkpoint
 from toolchain.compression import run_passes
-from toolchain.deadline import deadline_for
+from toolchain.deadline import deadline_for, overrun
 from toolchain.description import announce, describe_plan
 from toolchain.errors import RecipeError, TrainingError
 from toolchain.export import Parity, WrittenModel, check_export, kernel_names, shorten, write_model
@@ -52,7 +52,7 @@ from toolchain.workload import load_workload
 LOAD_WEIGHT, EXPORT_WEIGHT, MEASURE_WEIGHT = 0.02, 0.03, 0.06
 
 RESERVE = 0.12  # part of a time budget kept for choosing kernels, export and measuring
-LONGEST_RESERVE = 90.0
+LEAST_RESERVE, LONGEST_RESERVE = 9.0, 90.0  # seconds; a small model is exported and measured in the first
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,9 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
             *tell(told, *training_notes(plan, done)),
         ],
     )
-    document = build_report(measured)
+    document = build_report(
+        replace(measured, notes=[*measured.notes, *tell(told, overrun(plan.train.budget_s, measured.timings))])
+    )
     page = write_report(document, folder)
     checkpoint.remove()
     return CompressResult(path, document, page, tuple(judge(document, request.gates)))
@@ -263,7 +265,7 @@ def _device(name: Device) -> torch.device:
 
 def _reserve(budget: float) -> float:
     """Return the seconds of a time budget that are kept for what comes after training."""
-    return min(LONGEST_RESERVE, RESERVE * budget)
+    return min(LONGEST_RESERVE, max(RESERVE * budget, min(LEAST_RESERVE, budget / 2)))
 
 
 def _first(data: Dataset, graph: Graph, count: int) -> Batch:

@@ -123,6 +123,14 @@ class TrainOptions:
     seed: int = 0
     device: Device = "auto"
 
+    @property
+    def pace(self) -> float:
+        """How long every step beside training may take, as a part of what it may where there is no budget.
+
+        Those times go with training of ``DEFAULT_SECONDS``; a shorter budget leaves them as much less.
+        """
+        return 1.0 if self.budget_s is None else min(1.0, self.budget_s / DEFAULT_SECONDS)
+
 
 @dataclass(frozen=True)
 class PruneSchedule:
@@ -166,6 +174,11 @@ class PruneSchedule:
     admm_share: float = _between(0.5, low=0.0, high=1.0)
     regrow_share: float = _between(0.3, low=0.0, high=1.0)
     blend: float = _between(0.0, low=0.0, high=1.0)
+
+    @property
+    def ranking(self) -> str:
+        """What ranks weights: ``score``, but magnitude where the reweighted schedule's prices did the rest."""
+        return "magnitude" if self.schedule == "reweighted" else self.score
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from functools import partial
 
 from passes.quantize import Quantize
 from passes.snapshot import Snapshot
-from passes.sparing import describe_spared, spare
+from passes.sparing import SECONDS, describe_spared, spare
 from passes.trainer import Trainer
 from toolchain.module import OnnxModule
 from toolchain.plan import Plan
@@ -31,7 +31,8 @@ def spare_tensors(plan: Plan, run: Run, quantize: Quantize) -> None:
     trained = run.done.phases[-1].steps > 0
     put_back = partial(_put_back, run.trainer, before)
     round_again = partial(_round_again, run.trainer, before, quantize, told)
-    found = spare(run.trainer, before, quantize.targets, put_back if trained else round_again)
+    without = put_back if trained else round_again
+    found = spare(run.trainer, before, quantize.targets, without, SECONDS * plan.train.pace)
     if found.losses and not trained and quantize.method != "nearest":
         run.done.notes[-1:] = told  # what was said of rounding all
     run.done.notes.extend(describe_spared(found, quantize.targets, run.trainer.module))

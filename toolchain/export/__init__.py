@@ -10,11 +10,12 @@ from toolchain.export.layers import time_dense
 from toolchain.export.lean import shorten
 from toolchain.export.parity import OutputParity, Parity, verify
 from toolchain.export.products import add_rescalings, move_biases_onto_steps
-from toolchain.export.sensitivity import Loss, Meter, find_loss
+from toolchain.export.sensitivity import LOSS_SECONDS, Loss, Meter, find_loss
 from toolchain.export.targets import TARGETS, Activations, Objective, TargetName
 from toolchain.export.writer import WrittenModel, write_model
 
 __all__ = [
+    "LOSS_SECONDS",
     "TARGETS",
     "Activations",
     "KernelChoice",

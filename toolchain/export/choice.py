@@ -93,6 +93,7 @@ def choose_kernels(
     sample: Mapping[str, np.ndarray],
     wish: Wish,
     keep_float: Mapping[str, str] | None = None,
+    pace: float = 1.0,
 ) -> dict[str, KernelChoice]:
     """Return a kernel for every node with a compressed weight.
 
@@ -107,6 +108,8 @@ def choose_kernels(
         sample: one batch of model inputs, of the size for which latency matters.
         wish: what is wanted.
         keep_float: why a node must not have 8-bit activations, by its name.
+        pace: part of the time that trying kernels may take where time is not short; what is compared at the end always
+            takes as long as it needs.
 
     Raises:
         ExportError: the model does not run in ONNX Runtime with float kernels.
@@ -126,7 +129,7 @@ def choose_kernels(
             for layer in open_layers
         }
         return _spread(layers, choices)
-    choices |= _Bench(module, open_layers, sample, wish).choose()
+    choices |= _Bench(module, open_layers, sample, wish, pace).choose()
     return _spread(layers, choices)
 
 
@@ -160,6 +163,7 @@ class _Bench:
         layers: with more than one kernel.
         sample: what every run is fed.
         wish: what is wanted.
+        pace: part of the usual time that trying kernels may take.
         values: of the sample, by name, that ranges are taken from.
     """
 
@@ -167,6 +171,7 @@ class _Bench:
     layers: Sequence[Layer]
     sample: Mapping[str, np.ndarray]
     wish: Wish
+    pace: float = 1.0
     values: Mapping[str, np.ndarray] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -175,7 +180,7 @@ class _Bench:
 
     def choose(self) -> dict[str, KernelChoice]:
         """Return the kernel of every layer, by its weight."""
-        seconds = min(LAYER_SECONDS, _ALONE_SECONDS / len(self.layers))
+        seconds = min(LAYER_SECONDS, self.pace * _ALONE_SECONDS / len(self.layers))
         provider, threads = TARGETS[self.wish.target].provider, self.wish.threads
         alone = {
             layer.weight: time_layer(self.module, layer, self.values, threads, seconds, provider)
@@ -244,7 +249,7 @@ class _Bench:
         self, best: Assignment, session: onnxruntime.InferenceSession, flips: Iterable[Assignment]
     ) -> tuple[Assignment, onnxruntime.InferenceSession]:
         """Make those of the changes that make the whole model faster; there is no time for all of a deep one."""
-        until = time.monotonic() + _FLIP_SECONDS
+        until = time.monotonic() + self.pace * _FLIP_SECONDS
         for flip in flips:
             if time.monotonic() > until:
                 break

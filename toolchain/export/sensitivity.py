@@ -18,7 +18,7 @@ from toolchain.module import OnnxModule
 # int8 models that lose no accuracy to speak of: 0.0001 (LeNet-5), 0.0008 (ResNet-20, ResNet-32).
 LIMIT = 0.01
 
-_SECONDS = 60.0  # for measuring nodes one by one; those with the coarsest steps come first
+LOSS_SECONDS = 60.0  # for measuring nodes one by one; those with the coarsest steps come first
 
 Batches = Sequence[Mapping[str, np.ndarray]]
 
@@ -60,7 +60,7 @@ class Loss:
         )
 
 
-def find_loss(meter: "Meter", nodes: Sequence[str], grids: Mapping[str, Grid]) -> Loss:
+def find_loss(meter: "Meter", nodes: Sequence[str], grids: Mapping[str, Grid], seconds: float = LOSS_SECONDS) -> Loss:
     """Return what 8-bit activations cost, and which nodes have to stay in float so that it is at most ``LIMIT``.
 
     Nodes are measured one at a time, all others in float, those with the coarsest steps first; then as few as possible
@@ -72,11 +72,12 @@ def find_loss(meter: "Meter", nodes: Sequence[str], grids: Mapping[str, Grid]) -
         meter: of the model.
         nodes: names of those that could run in int8.
         grids: of every value that they could round.
+        seconds: of measuring nodes one at a time.
     """
     whole = meter.loss(nodes, grids)
     if whole <= LIMIT:
         return Loss(whole, whole, {}, len(nodes))
-    alone, until = dict[str, float](), time.monotonic() + _SECONDS
+    alone, until = dict[str, float](), time.monotonic() + seconds
     for name in _coarsest_first(meter.module, nodes, grids):
         if time.monotonic() > until:
             break
