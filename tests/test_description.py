@@ -49,7 +49,7 @@ def test_structures_are_counted_and_what_stays_dense_says_why():
     (entry, _) = json.loads(json.dumps(describe_plan(Plan((step,)))))
     assert entry["says"] == (
         "prune 3 tensors (2 groups, 1 unstructured) to 280 of 600 weights (2.143x); "
-        "3 stay dense: 2 because it is narrow; 1 because it is deep"
+        "3 stay dense: d, e (it is narrow); f (it is deep)"
     )
     assert [group["structure"] for group in entry["groups"]] == ["groups", "unstructured"]
     assert entry["skipped"][2] == {"name": "f", "reason": "it is deep"}

@@ -1,7 +1,5 @@
 """The plan as the report holds it: plain JSON, with a sentence for people per step."""
 
-from collections import Counter
-
 from toolchain.plan import (
     DEFAULT_EPOCHS,
     DEFAULT_SECONDS,
@@ -11,6 +9,7 @@ from toolchain.plan import (
     QuantizeStep,
     TrainOptions,
 )
+from toolchain.pruning import list_skipped
 from toolchain.structures import UNSTRUCTURED
 
 Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
@@ -72,9 +71,7 @@ def _tensors(step: PruneStep) -> str:
 def _left_dense(step: PruneStep) -> str:
     if not step.skipped:
         return ""
-    counts = Counter(reason for _, reason in step.skipped)
-    reasons = "; ".join(f"{count} because {reason}" for reason, count in counts.most_common())
-    return f"; {len(step.skipped)} stay dense: {reasons}"
+    return f"; {len(step.skipped)} stay dense: {list_skipped(step.skipped)}"
 
 
 def _describe_quantize(step: QuantizeStep) -> dict[str, Json]:

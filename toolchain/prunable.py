@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from calibration.example import example_of
-from passes.constraints import Cut
+from passes.constraints import Cut, channels_per_step
 from toolchain.channels import ChannelGroup, Channels, find_channels, trace
 from toolchain.channels.dead import heard_channels
 from toolchain.errors import RecipeError, ToolchainError
@@ -29,12 +30,19 @@ class Prunable:
     reasons: Mapping[str, str]
 
     def least(self, name: str, shape: tuple[int, ...], multiple: int) -> int:
-        """Return the fewest weights of a tensor that stay where groups keep ``multiple`` channels each."""
+        """Return the fewest weights of a tensor that stay where groups keep ``multiple`` positions each."""
         sizes = list(shape)
         for cut in self.cuts[name]:
             count, each = cut.positions.shape
-            sizes[cut.axis] -= max(0, count - multiple) * each
+            sizes[cut.axis] -= max(0, count - channels_per_step(self._by_group[cut.group], multiple)) * each
         return int(np.prod(sizes))
+
+    @cached_property
+    def _by_group(self) -> dict[int, list[Cut]]:
+        found: dict[int, list[Cut]] = {}
+        for cut in (cut for cuts in self.cuts.values() for cut in cuts):
+            found.setdefault(cut.group, []).append(cut)
+        return found
 
 
 def find_prunable(graph: Graph, names: AbstractSet[str]) -> Prunable:

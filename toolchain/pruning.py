@@ -67,7 +67,7 @@ def prune_step(wishes: Sequence[PruneWish], target: PruneTarget | None) -> Prune
     fitting = [wish for wish in asked if not reasons[wish.weight.name]]
     if not fitting and skipped:
         raise RecipeError(
-            f"nothing can be pruned by {_names(asked)}: {_listed(skipped)}",
+            f"nothing can be pruned by {_names(asked)}: {list_skipped(skipped)}",
             hint="leave structure out to prune single weights, or name another one",
         )
     total = sum(wish.weight.size for wish in wishes)
@@ -76,9 +76,17 @@ def prune_step(wishes: Sequence[PruneWish], target: PruneTarget | None) -> Prune
     groups = list(own)
     if target is not None:
         fixed = total - sum(wish.weight.size for wish in rest) - sum(group.size - group.kept for group in own)
-        _check_reachable(target, (total, fixed), rest, _listed(skipped))
+        _check_reachable(target, (total, fixed), rest, list_skipped(skipped))
         groups += _share(rest, target.kept(total) - fixed)
     return PruneStep(tuple(groups), total, skipped)
+
+
+def list_skipped(skipped: Sequence[tuple[str, str]]) -> str:
+    """Return tensors with why they are skipped, at most three names for a reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in skipped:
+        names.setdefault(reason, []).append(name)
+    return "; ".join(f"{_some(found)} ({reason})" for reason, found in names.items())
 
 
 def largest_ratio(weights: int, least: int) -> float:
@@ -107,13 +115,6 @@ def _is_asked(wish: PruneWish, target: PruneTarget | None) -> bool:
 
 def _names(wishes: Sequence[PruneWish]) -> str:
     return ", ".join(dict.fromkeys(str(wish.structure) for wish in wishes))
-
-
-def _listed(skipped: Sequence[tuple[str, str]]) -> str:
-    names: dict[str, list[str]] = {}
-    for name, reason in skipped:
-        names.setdefault(reason, []).append(name)
-    return "; ".join(f"{_some(found)} ({reason})" for reason, found in names.items())
 
 
 def _some(names: Sequence[str]) -> str:

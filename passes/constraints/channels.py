@@ -1,8 +1,8 @@
 """Channels: weights of several layers that are kept or pruned together, so that shapes shrink."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 
 import torch
 from torch import Tensor
@@ -16,10 +16,10 @@ REFILLS = 64  # of the channels pruned last, how many are tried again where the 
 def keep_channels(targets: Sequence[Target], kept: int, structure: Structure) -> list[Tensor]:
     """Return masks that keep at most ``kept`` weights: whole channels, over all tensors that share them.
 
-    Every group of channels keeps a multiple of the structure's size, or all where it has no more, and never less than
-    that. A channel is worth the energy of all slices that make or read it; over groups, steps of so many channels are
-    taken by worth per weight, the best first. Which set of channels holds most energy within a count is a quadratic
-    knapsack, as two channels share the weights between them; this is its greedy solution.
+    Every group of channels keeps a multiple of the structure's size in positions, or all where it has no more, and
+    never less than that. A channel is worth the energy of all slices that make or read it; over groups, steps of so
+    many channels are taken by worth per weight, the best first. Which set of channels holds most energy within a count
+    is a quadratic knapsack, as two channels share the weights between them; this is its greedy solution.
 
     Raises:
         ValueError: the count does not suffice for what must stay.
@@ -42,6 +42,23 @@ def keep_channels(targets: Sequence[Target], kept: int, structure: Structure) ->
     ]
 
 
+def channels_per_step(cuts: Iterable[Cut], multiple: int) -> int:
+    """Return how many channels of a group make a multiple of so many positions.
+
+    Where all tensors have a channel as a run of neighbours, as a head of attention is, a few of them are a multiple.
+
+    Args:
+        cuts: all of the group.
+        multiple: of positions.
+    """
+    return multiple // gcd(multiple, min(_run(cut.positions) for cut in cuts))
+
+
+def _run(positions: Tensor) -> int:
+    """Return how many positions of a channel are neighbours, if all are; else 1."""
+    return positions.shape[1] if bool((positions.diff(dim=1) == 1).all()) else 1
+
+
 @dataclass(frozen=True, eq=False)
 class _Step:
     """Channels of a group that go at once, all before those of the next step of the group."""
@@ -58,6 +75,7 @@ def _groups(targets: Sequence[Target]) -> list[int]:
 def _steps(targets: Sequence[Target], group: int, multiple: int) -> list[_Step]:
     """Return the steps of a group, the least worth first; the channels that stay in any case are in none."""
     energy, size = _sums(targets, group)
+    multiple = channels_per_step((cut for target in targets for cut in target.cuts if cut.group == group), multiple)
     order = (energy / size.clamp_min(1e-30)).argsort(descending=True, stable=True).flip(0)
     count = len(order)
     if count <= multiple:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passes.constraints import SCORES, Budget, TopK
-from passes.constraints.channels import keep_channels
+from passes.constraints.channels import channels_per_step, keep_channels
 from passes.constraints.scores import Cut, Target
 from toolchain.formats import Grid, TensorFormat
 from toolchain.structures import Structure
@@ -42,6 +42,22 @@ def channel_counts(targets, masks):
             rows = mask.movedim(cut.axis, 0).flatten(1).any(1)[cut.positions].any(1)
             found.setdefault(cut.group, []).append(rows)
     return found
+
+
+@pytest.mark.parametrize(
+    ("positions", "multiple", "expected"),
+    [
+        ([range(12)], 4, 4),
+        ([torch.arange(96).reshape(3, 32)], 8, 1),  # heads of 32
+        ([torch.arange(12).reshape(4, 3)], 8, 8),  # heads of 3: eight are a multiple
+        ([torch.arange(18).reshape(3, 6)], 8, 4),
+        ([torch.arange(12).reshape(4, 3).T], 8, 8),  # one of every group of a convolution
+        ([range(12), torch.arange(48).reshape(12, 4)], 8, 8),  # flattened: single ones where they are made
+    ],
+)
+def test_channels_that_are_runs_of_positions_are_fewer_to_a_multiple(positions, multiple, expected):
+    cuts = [Cut(0, 0, torch.as_tensor(rows).reshape(len(rows), -1)) for rows in positions]
+    assert channels_per_step(cuts, multiple) == expected
 
 
 @settings(max_examples=40, deadline=None)
