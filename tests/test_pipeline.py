@@ -173,6 +173,15 @@ def test_a_budget_is_kept(model, data, tmp_path):
     assert result.report["timings"]["train_s"] < 4
 
 
+def test_the_report_shows_how_admm_converges(model, data, tmp_path):
+    report = compress(model, prune="4x", data=data, epochs=60, output=tmp_path / "small.onnx").report
+    entries = [entry for entry in report["convergence"] if entry["phase"] == "prune" and "primal" in entry]
+    assert len(entries) > 1
+    assert 0 < entries[-1]["primal"] < entries[0]["primal"]
+    assert all(entry["dual"] >= 0 for entry in entries)
+    assert entries[-1]["pull"] > entries[0]["pull"]
+
+
 def test_the_report_says_how_long_every_phase_trained_and_what_the_budget_cut(model, data, tmp_path):
     report = compress(model, prune="4x", data=data, budget="1s", output=tmp_path / "small.onnx").report
     assert [row["phase"] for row in report["phases"]] == ["prune", "regrow", "train survivors"]

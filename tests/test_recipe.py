@@ -78,6 +78,14 @@ def test_a_full_recipe_reaches_every_option(recipe_file):
         ('[train]\naugment = "flop"', "recipe.toml: [train]: augment: 'flop' is not known; did you mean flip"),
         ("[train]\naugment = true", r"recipe.toml: [train]: augment: got a boolean"),
         ('prun = "36x"', "recipe.toml: unknown key 'prun'; did you mean prune"),
+        (
+            '[prune_schedule]\nschedule = "one-shot"\nupdate_every = 3',
+            "update_every does not go with schedule 'one-shot', whose learning rate restarts at each update",
+        ),
+        (
+            '[prune_schedule]\nschedule = "reweighted"\nscore = "lamp"',
+            "score does not go with schedule 'reweighted', which has prices of its own",
+        ),
         ("[prune_schedule]\nupdate_evry = 3", "[prune_schedule]: unknown key 'update_evry'; did you mean update_every"),
         ("[train]\nseed = 3", "[train]: unknown key 'seed'"),
         ("[sparsify]\na = 1", "unknown key 'sparsify'"),

@@ -30,6 +30,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from passes.schedule import SCHEDULES
 from toolchain.amounts import PruneTarget, QuantSpec
 from toolchain.errors import RecipeError
 from toolchain.gates.limits import Gates, read_gates
@@ -128,12 +129,30 @@ def _recipe(table: Toml, where: str) -> Recipe:
         first_last=read_first_last(table["first_last"], where) if "first_last" in table else None,
         rules=(*_exclusions(table.get("exclude", []), where), *_rules(table.get("tensor", []), where)),
         train=replace(train, epochs=epochs, budget_s=budget_s),
-        prune_schedule=read_options(PruneSchedule, table, "prune_schedule", where),
+        prune_schedule=_prune_schedule(table, where),
         quant_schedule=read_options(QuantSchedule, table, "quant_schedule", where),
         calibration=read_options(CalibrationOptions, table, "calibration", where),
         export=read_options(ExportOptions, table, "export", where),
         gates=_gates(table.get("gates", {}), where),
     )
+
+
+def _prune_schedule(table: Toml, where: str) -> PruneSchedule:
+    found = read_options(PruneSchedule, table, "prune_schedule", where)
+    given = table.get("prune_schedule", {})
+    if SCHEDULES[found.schedule].restarts and "update_every" in given:
+        raise RecipeError(
+            f"{where}: [prune_schedule]: update_every does not go with schedule {found.schedule!r}, whose learning "
+            "rate restarts at each update",
+            hint="say with updates how many there are",
+        )
+    if SCHEDULES[found.schedule].reweighted and "score" in given:
+        raise RecipeError(
+            f"{where}: [prune_schedule]: score does not go with schedule {found.schedule!r}, which has prices of its "
+            "own",
+            hint="leave score out",
+        )
+    return found
 
 
 def _gates(table: object, where: str) -> Gates:
