@@ -139,14 +139,14 @@ def _recipe(table: Toml, where: str) -> Recipe:
 
 def _prune_schedule(table: Toml, where: str) -> PruneSchedule:
     found = read_options(PruneSchedule, table, "prune_schedule", where)
-    given = table.get("prune_schedule", {})
-    if SCHEDULES[found.schedule].restarts and "update_every" in given:
+    if SCHEDULES[found.schedule].restarts and found.update_every is not None:
         raise RecipeError(
             f"{where}: [prune_schedule]: update_every does not go with schedule {found.schedule!r}, whose learning "
             "rate restarts at each update",
             hint="say with updates how many there are",
         )
-    if SCHEDULES[found.schedule].reweighted and "score" in given:
+    given = table.get("prune_schedule")
+    if SCHEDULES[found.schedule].reweighted and isinstance(given, dict) and "score" in given:
         raise RecipeError(
             f"{where}: [prune_schedule]: score does not go with schedule {found.schedule!r}, which has prices of its "
             "own",
