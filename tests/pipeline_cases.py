@@ -27,6 +27,15 @@ two (float[N, 6] left, int64[N, 3] ids) => (float[N, 5] sum, float[N, 3, 4] word
   sum = MatMul(left, w)
 }
 """
+WIDE = """
+<ir_version: 8, opset_import: ["" : 17]>
+wide (float[N, 128] x) => (float[N, 128] y)
+  <float[128, 256] w1, float[256, 128] w2> {
+  h = MatMul(x, w1)
+  r = Relu(h)
+  y = MatMul(r, w2)
+}
+"""
 STREAMING = """
 <ir_version: 8, opset_import: ["" : 17]>
 stream (float[1, 6] frame, float[2, 1, 8] state, float gain) => (float[1, 4] out, float[2, 1, 8] next)

@@ -1,4 +1,4 @@
-"""Channels and filters all the way from the plan to the file, for every way in which layers share them."""
+"""Channels all the way from the plan to the file, for every way in which layers share them."""
 
 import numpy as np
 import onnx
@@ -94,33 +94,33 @@ def test_channels_that_layers_share_are_gone_from_the_file(tmp_path, monkeypatch
     assert {name: shapes[name] for name in left} == left
 
 
-FIRST = np.repeat(np.float32([5, 0.1]), 8 * 36).reshape(16, 4, 3, 3)  # pruned 2x, the first 8 of 16 filters stay
-LAST = FIRST[::-1]
+FIRST = np.repeat(np.float32([5, 0.1]), 8 * 36).reshape(16, 4, 3, 3)  # the first 8 of 16 filters are worth more
+LAST = FIRST[::-1].copy()
+READS_LAST = np.repeat(np.float32([0.1, 50]), 8)[None, :, None, None].repeat(3, axis=0)
+CHAIN = "h = Conv(x, w, b) r = Relu(h) y = Conv<pads=[1,1,1,1]>(r, u, c)"
+ADDED = "h = Conv(x, w, b) g = Conv(x, v) t = Add(h, g) r = Relu(t) y = Conv<pads=[1,1,1,1]>(r, u, c)"
 BIASES = {"b": np.ones(16, np.float32), "c": np.ones(3, np.float32)}
-CHAIN = "h = Conv(x, w) r = Relu(h) y = Conv(r, u)"
-BIASED = "h = Conv(x, w, b) r = Relu(h) y = Conv(r, u, c)"
-PADDED = BIASED.replace("y = Conv", "y = Conv<pads=[1,1,1,1]>")
-ADDED = "h = Conv(x, w) g = Conv(x, v) t = Add(h, g) y = Conv(t, u)"
 
 
 @pytest.mark.parametrize(
-    ("body", "constants", "left"),
+    ("structure", "body", "filters", "stay"),
     [
-        (CHAIN, {"w": FIRST}, 8),
-        (BIASED, {"w": FIRST, **BIASES}, 8),
-        (PADDED, {"w": FIRST, **BIASES}, 16),
-        (PADDED, {"w": FIRST, **BIASES, "b": -BIASES["b"]}, 8),
-        (ADDED, {"w": FIRST, "v": FIRST}, 8),
-        (ADDED, {"w": FIRST, "v": LAST}, 16),
+        ("filter", CHAIN, {"w": FIRST}, slice(0, 8)),
+        ("channel", CHAIN, {"w": FIRST}, slice(8, 16)),
+        ("filter", ADDED, {"w": FIRST, "v": FIRST}, slice(0, 8)),
+        ("filter", ADDED, {"w": FIRST, "v": 3 * LAST}, slice(8, 16)),
+        ("channel", ADDED, {"w": FIRST, "v": FIRST}, slice(8, 16)),
     ],
-    ids=["zeros", "constants", "constants and padding", "negative constants", "the same of a sum", "others of a sum"],
 )
-def test_filters_are_gone_from_the_file_where_nothing_else_needs_their_channel(tmp_path, body, constants, left):
-    graph = model_of(IMAGE, body, **constants, u=(3, 16, 1, 1))
-    recipe = "".join(f'[[tensor]]\nmatch = "{name}"\nprune = "2x"\n' for name in "wv" if name in constants)
-    trainer, _ = run(graph, recipe, tmp_path, epochs=0, structure="filter")
-    assert written_shapes(trainer.module.eval(), [feed_of(graph, seed=1, batch=3)])["u"] == (3, left, 1, 1)
-    assert tuple(trainer.module.tensor("w").shape) == (left, 4, 3, 3)
+def test_filters_are_judged_by_what_makes_a_channel_alone_and_leave_as_channels_do(
+    tmp_path, structure, body, filters, stay
+):
+    graph = model_of(IMAGE, body, **filters, **BIASES, u=READS_LAST)
+    trainer, _ = run(graph, "", tmp_path, epochs=0, prune="2x", structure=structure)
+    written_shapes(trainer.module.eval(), [feed_of(graph, seed=1, batch=3)])
+    assert trainer.module.tensor("u").shape == (3, 8, 1, 1)
+    for name, weight in filters.items():
+        np.testing.assert_array_equal(trainer.module.tensor(name).detach(), weight[stay])
 
 
 def written_shapes(module, feeds):

@@ -6,7 +6,7 @@ import onnx
 import onnx.parser
 import onnxruntime
 import pytest
-from pipeline_cases import BARE, CONVOLUTIONAL, NESTED, PARTLY_QUANTIZED, STREAMING, TWO_WAY, write
+from pipeline_cases import BARE, CONVOLUTIONAL, NESTED, PARTLY_QUANTIZED, STREAMING, TWO_WAY, WIDE, write
 
 from toolchain import compress
 from toolchain.errors import DataError
@@ -229,6 +229,21 @@ def test_a_recipe_gives_a_tensor_a_target_of_its_own(model, data, tmp_path):
     result = compress(model, data=data, epochs=1, recipe=tmp_path / "recipe.toml", output=tmp_path / "small.onnx")
     kept = {row["name"]: nonzero_and_dead(row) for row in result.report["weights"]["tensors"]}
     assert kept == {"conv_weight": 72, "fc_weight": 146 - 72}
+
+
+def test_where_bytes_are_the_cost_weights_of_fewer_bits_are_kept_rather_and_the_file_is_smaller(tmp_path):
+    source = write(WIDE, tmp_path / "m.onnx")
+    recipe = 'prune = "4x"\nquant = "2bit"\n[[tensor]]\nmatch = "w1"\nquant = "8bit"\n[export]\nencoding = "packed"\n'
+    (tmp_path / "recipe.toml").write_text(recipe)
+    files, kept = {}, {}
+    for cost in ("parameters", "bytes"):
+        options = {"allocate": cost, "recipe": tmp_path / "recipe.toml", "epochs": 0}
+        result = compress(source, output=tmp_path / f"{cost}.onnx", **options)
+        files[cost] = result.path.stat().st_size
+        kept[cost] = {row["name"]: row["nonzero"] for row in result.report["weights"]["tensors"]}
+        assert nonzero_and_dead(result.report["weights"]) == 128 * 256 * 2 // 4
+    assert kept["bytes"]["w2"] > 1.2 * kept["parameters"]["w2"]
+    assert files["bytes"] < 0.95 * files["parameters"]
 
 
 def test_weights_in_functions_branches_and_loops_are_compressed_like_others(tmp_path):

@@ -93,7 +93,8 @@ def test_channels_are_rounded_as_asked(tmp_path):
     (tmp_path / "r.toml").write_text('prune = "2x"\nstructure = "channel"\nround = 4\n')
     assert str(read_request(Request(recipe=tmp_path / "r.toml")).structure) == "channel4"
     assert str(read_request(Request(recipe=tmp_path / "r.toml", round_to=2)).structure) == "channel2"
-    with pytest.raises(RecipeError, match="filter keeps none by number"):
-        read_request(Request(prune="2x", structure="filter", round_to=8))
+    assert str(read_request(Request(prune="2x", structure="filter", round_to=2)).structure) == "filter2"
+    with pytest.raises(RecipeError, match="column keeps none by number"):
+        read_request(Request(prune="2x", structure="column", round_to=8))
     with pytest.raises(RecipeError, match="unstructured keeps none by number"):
         read_request(Request(prune="2x", round_to=8))

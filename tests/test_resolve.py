@@ -276,7 +276,7 @@ def test_a_ratio_that_a_structure_cannot_reach_names_the_largest_it_can(cnn):
     assert caught.value.hint == f"the largest ratio that can be reached is {TOTAL / least - 0.005:.2f}x"
 
 
-@pytest.mark.parametrize("structure", ["unstructured", "filter", "column", "block4x1", "pattern"])
+@pytest.mark.parametrize("structure", ["unstructured", "filter1", "column", "block4x1", "pattern"])
 @pytest.mark.parametrize("ratio", ["1.0001x", "1.05x", "1500x"])
 def test_a_ratio_that_an_error_names_is_accepted(cnn, structure, ratio):
     try:

@@ -45,9 +45,18 @@ def data(tmp_path):
 
 
 @pytest.fixture
+def inputs(model, data):
+    return model, data
+
+
+SINGLE = 'prune = "4x"\nquant = "2bit"\n[export]\nkernel = "int8"\n[train]\nbatch_size = 32\n'
+CHANNELS = 'prune = "1.5x"\nstructure = "channel2"\nquant = "8bit"\n[export]\nkernel = "int8"\n'
+REWEIGHTED = 'prune = "4x"\n[prune_schedule]\nschedule = "reweighted"\n'
+
+
+@pytest.fixture
 def recipe(tmp_path):
-    text = 'prune = "4x"\nquant = "2bit"\n[export]\nkernel = "int8"\n[train]\nbatch_size = 32\n'
-    (tmp_path / "recipe.toml").write_text(text)
+    (tmp_path / "recipe.toml").write_text(SINGLE)
     return tmp_path / "recipe.toml"
 
 
@@ -75,8 +84,14 @@ def finish(process):
 class TestKilled:
     """A run that is killed at any moment, however often, ends with the bytes of one that is not."""
 
-    @pytest.mark.parametrize("seed", [0, 1, 2])
-    def test_the_file_is_the_same_byte_for_byte(self, processes, model, data, recipe, tmp_path, seed):
+    @pytest.mark.parametrize(
+        ("text", "seed"),
+        [(SINGLE, 0), (SINGLE, 1), (CHANNELS, 2), (REWEIGHTED, 3)],
+        ids=["once", "again", "channels", "reweighted"],
+    )
+    def test_the_file_is_the_same_byte_for_byte(self, processes, inputs, tmp_path, text, seed):
+        (model, data), recipe = inputs, tmp_path / "recipe.toml"
+        recipe.write_text(text)
         options = {"data": data, "recipe": recipe, "epochs": 12, "seed": seed}
         whole, output = tmp_path / "whole.onnx", tmp_path / "killed.onnx"
         checkpoint = tmp_path / "killed.checkpoint.safetensors"
@@ -195,6 +210,12 @@ def test_a_run_goes_on_where_it_was_and_the_report_says_so(interrupted, tmp_path
     phases = ["prune", "regrow", "train survivors", "quantize", "train in grid"]
     assert list(dict.fromkeys(entry["phase"] for entry in result.report["convergence"])) == phases
     assert not (tmp_path / "small.checkpoint.safetensors").exists()
+
+
+def test_another_number_of_threads_is_said(interrupted, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    notes = compress(**interrupted, resume=True).report["notes"]
+    assert any("threads and went on with 77: its last digits may differ" in note for note in notes)
 
 
 def test_synthetic_inputs_are_the_same_when_the_run_goes_on(model, recipe, tmp_path, short, monkeypatch):  # noqa: ARG001 - patches

@@ -21,6 +21,7 @@ def test_groups_may_name_the_multiple_of_their_channels():
     assert parse_structure("channel") == Structure("channel", (8, 1))
     assert str(parse_structure("channel8")) == "channel"
     assert str(parse_structure("channel1")) == "channel1"
+    assert parse_structure("filter4") == Structure("filter", (4, 1))
     assert parse_structure("groups16") == GROUPS
 
 
@@ -51,11 +52,10 @@ def test_what_is_no_structure_is_refused(text, message):
         ("groups", DEPTHWISE, "it has groups already"),
         ("groups", Layout((2, 64, 64), 2, 1), "it is a stack of 2 matrices"),
         ("groups", Layout((64, 3, 7, 7), 0, 1, (2, 3)), "fewer than 32 inputs or outputs are too few"),
-        ("filter", VECTOR, "it is a single filter"),
         ("column", VECTOR, "a column of it is a single weight"),
         ("column", DEPTHWISE, "a column of it is a single weight"),
         ("block4x64", Layout((4, 64), 0, 1), "it is a single block"),
-        ("filter", None, "different layouts"),
+        ("column", None, "different layouts"),
     ],
 )
 def test_a_structure_that_cannot_apply_says_why(text, layout, reason):
@@ -66,7 +66,6 @@ def test_a_structure_that_cannot_apply_says_why(text, layout, reason):
     ("text", "layout", "expected"),
     [
         ("unstructured", MATRIX, (1, 9216 * 4096)),
-        ("filter", CONV, (576, 36864)),
         ("column", CONV, (64, 36864)),
         ("block4x1", CONV, (4, 36864)),
         ("2:4", CONV, (18432, 18432)),

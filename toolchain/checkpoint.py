@@ -18,7 +18,7 @@ from toolchain.errors import CheckpointError
 
 State = dict[str, Any]  # a tree of tensors and JSON values
 
-KIND = "onnx-compress checkpoint 6"  # counts up when the tree changes
+KIND = "onnx-compress checkpoint 7"  # counts up when the tree changes
 INTERVAL_S = 60.0  # at least, between two states within a phase
 COST = 0.02  # part of the time that writing may take
 SHOWN = 5  # differences that an error names

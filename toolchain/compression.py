@@ -136,7 +136,7 @@ def _find_costs(plan: Plan, run: Run, sample: Mapping[str, np.ndarray]) -> None:
     """Find what a kept weight of every tensor costs in the unit that the plan compares tensors by."""
     module, unit, budgets = run.trainer.module, plan.prune_schedule.allocate, _budgets(plan)
     if unit == "bytes":  # shapes that shrink have no positions to store: their weights all cost the same
-        budgets = tuple(budget for budget in budgets if budget.structure.kind != "channel")
+        budgets = tuple(budget for budget in budgets if not budget.structure.by_channel)
     if unit == "auto":  # groups are there to be fast
         budgets = tuple(budget for budget in budgets if budget.structure.kind == "groups")
     if unit == "parameters" or not budgets:
@@ -166,7 +166,7 @@ def _cuts(plan: Plan, graph: Graph) -> dict[str, tuple[Cut, ...]]:
     """Return the channels that are pruned, by tensor name."""
     cuts: dict[str, tuple[Cut, ...]] = {}
     for group in plan.prune.groups if plan.prune is not None else ():
-        if group.structure.kind == "channel":
+        if group.structure.by_channel:
             cuts |= find_prunable(graph, set(group.names)).cuts
     return cuts
 

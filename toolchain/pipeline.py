@@ -108,7 +108,7 @@ def compress(  # noqa: PLR0913 - every argument is an option of the command
         prune: ``"36x"``, ``"97%"`` or a fraction of zeros, over all prunable weights together.
         structure: which weights are pruned together: ``"groups"``, ``"filter"``, ``"column"``, ``"2:4"``,
             ``"block4x1"``, ``"pattern"`` or ``"channel"``; None prunes single weights.
-        round_to: what numbers of channels are kept in multiples of, with ``"channel"`` or ``"groups"``.
+        round_to: what numbers of channels are kept in multiples of, with ``"channel"``, ``"filter"`` or ``"groups"``.
         quant: ``"8bit"``, ``"6bit"``, ``"5bit"``, ``"4bit"``, ``"3bit"``, ``"2bit"``, ``"ternary"``, ``"binary"``, or
             ``"auto"``; behind it ``,asymmetric``, ``,power``, ``,tensor`` or ``,block32``.
         first_last: the grid of the first and last tensors where they are to have another, or ``"float"``.

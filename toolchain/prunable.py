@@ -84,7 +84,7 @@ def prunable_of(channels: Channels, names: AbstractSet[str]) -> Prunable:
         else:
             for part in group.slices:
                 if part.tensor in names:
-                    cut = Cut(number, part.axis, torch.from_numpy(part.positions))
+                    cut = Cut(number, part.axis, torch.from_numpy(part.positions), part.role == "makes")
                     cuts.setdefault(part.tensor, []).append(cut)
     left = {name: reasons.get(name, "none of its dimensions runs along channels") for name in names - cuts.keys()}
     return Prunable({name: tuple(found) for name, found in cuts.items()}, left)

@@ -14,8 +14,6 @@ from toolchain.plan import PruneGroup, PruneStep
 from toolchain.prunable import Prunable
 from toolchain.structures import Structure, bounds, objection
 
-_MULTIPLES = ("groups", "channel")  # structures of channels that are kept in multiples
-
 
 @dataclass(frozen=True)
 class PruneWish:
@@ -38,14 +36,14 @@ class PruneWish:
     @property
     def objection(self) -> str:
         """Why it cannot have the structure; empty when it can."""
-        if self.channels is not None and self.structure.kind == "channel":
+        if self.channels is not None and self.structure.by_channel:
             return self.channels.reasons.get(self.weight.name, "")
         return objection(self.structure, self.layout)
 
     @property
     def limits(self) -> tuple[int, int]:
         """The fewest and the most weights that it can keep."""
-        if self.channels is not None and self.structure.kind == "channel":
+        if self.channels is not None and self.structure.by_channel:
             least = self.channels.least(self.weight.name, self.weight.shape, self.structure.sizes[0])
             return least, self.weight.size
         return (1, self.weight.size) if self.layout is None else bounds(self.structure, self.layout)
@@ -122,9 +120,10 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _own_group(wish: PruneWish) -> PruneGroup:
-    if wish.structure.kind == "channel":
+    if wish.structure.by_channel:
         raise RecipeError(
-            f"tensor {wish.weight.name!r} cannot be pruned to a target of its own by channel: it shares its channels",
+            f"tensor {wish.weight.name!r} cannot be pruned to a target of its own by {wish.structure.kind}: "
+            "it shares its channels",
             hint="give prune for the whole model, and leave it out of the [[tensor]] table",
         )
     weight, (least, most), text = wish.weight, wish.limits, wish.target.text if wish.target else ""
@@ -208,6 +207,6 @@ def _fixed_count(total: int, kept: int) -> str:
 
 
 def _finer(rest: Sequence[PruneWish]) -> str:
-    steps = {wish.structure.sizes[0]: wish.structure.kind for wish in rest if wish.structure.kind in _MULTIPLES}
+    steps = {wish.structure.sizes[0]: wish.structure.kind for wish in rest if wish.structure.in_multiples}
     most = max(steps, default=1)
     return f"; {steps[most]}{most // 2} keeps fewer channels" if most > 1 else ""

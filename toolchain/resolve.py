@@ -118,7 +118,7 @@ def _prune_step(graph: Graph, usable: dict[str, Weight], wishes: dict[str, _Wish
     structures = {name: wish.structure or recipe.structure or UNSTRUCTURED for name, wish in wishes.items()}
     by_channel: dict[Structure, set[str]] = {}
     for name, wish in wishes.items():
-        if structures[name].kind == "channel" and wish.prune is not False:
+        if structures[name].by_channel and wish.prune is not False:
             by_channel.setdefault(structures[name], set()).add(name)
     channels = {structure: find_prunable(graph, names) for structure, names in by_channel.items()}
     asked = [

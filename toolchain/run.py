@@ -166,6 +166,7 @@ class Run:
                 "cuda": torch.cuda.get_rng_state() if cuda else None,
             },
             "deadline": self.deadline.state(),
+            "threads": torch.get_num_threads(),
             "done": self.done.state(),
             "took_s": self.done.earlier_s + time.monotonic() - self.started,
         }
@@ -185,6 +186,11 @@ class Run:
         if state["random"]["cuda"] is not None and module.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"])
         self.deadline.restore(state["deadline"])
+        if state["threads"] != torch.get_num_threads():  # sums are then added up in another order
+            self.done.notes.append(
+                f"The run was interrupted with {state['threads']} threads and went on with {torch.get_num_threads()}: "
+                "its last digits may differ from those of a run without interruption."
+            )
         self.done.earlier_s = state["took_s"]
 
     def _reached(self) -> OnnxModule:

@@ -41,7 +41,7 @@ def remove_dead(plan: Plan, run: Run) -> None:
         name: group.structure.sizes[0]
         for group in (plan.prune.groups if plan.prune is not None else ())
         for name in group.names
-        if group.structure.kind == "channel"
+        if group.structure.by_channel
     }
     stay = partial(_stay, module.graph, _whole_dimensions(plan, run), rounded)
     dead = dead_channels(module, channels, sample, stay)

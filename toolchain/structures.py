@@ -30,7 +30,7 @@ ROUND = 8
 _EXAMPLES = ("unstructured", "channel", "filter", "column", "2:4", "block4x1", "pattern", "groups")
 _N_OF_M = re.compile(r"([0-9]+):([0-9]+)")
 _BLOCK = re.compile(r"block([0-9]+)x([0-9]+)")
-_MULTIPLE = re.compile(r"(groups|channel)([0-9]+)")
+_MULTIPLE = re.compile(r"(groups|channel|filter)([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Structure:
     """Which weights of a tensor are pruned together.
 
     Attributes:
-        kind: ``"filter"`` is all weights of an output; ``"column"`` one input at one kernel position over all outputs;
-            ``"block"`` so many outputs times so many inputs at one kernel position; ``"n:m"`` keeps N of every M inputs
-            in a row; ``"pattern"`` keeps 4 positions of a 3x3 kernel, in one of few patterns, or none; ``"groups"``
-            gives every group of outputs input channels of its own; ``"channel"`` is what all layers that share it
-            make of and do with a channel, so that shapes shrink.
+        kind: ``"column"`` is one input at one kernel position over all outputs; ``"block"`` so many outputs times so
+            many inputs at one kernel position; ``"n:m"`` keeps N of every M inputs in a row; ``"pattern"`` keeps 4
+            positions of a 3x3 kernel, in one of few patterns, or none; ``"groups"`` gives every group of outputs input
+            channels of its own; ``"channel"`` is what all layers that share it make of and do with a channel, so that
+            shapes shrink; ``"filter"`` is the same, chosen by what makes the channel alone.
         sizes: outputs and inputs of a block; N and M; of groups and channels first what they are kept in multiples of.
     """
 
@@ -55,16 +55,26 @@ class Structure:
             return f"block{self.sizes[0]}x{self.sizes[1]}"
         if self.kind == "groups":
             return "groups" if self.sizes[0] == CHANNEL_MULTIPLE else f"groups{self.sizes[0]}"
-        if self.kind == "channel":
-            return "channel" if self.sizes[0] == ROUND else f"channel{self.sizes[0]}"
+        if self.by_channel:
+            return self.kind if self.sizes[0] == ROUND else f"{self.kind}{self.sizes[0]}"
         return f"{self.sizes[0]}:{self.sizes[1]}" if self.kind == "n:m" else self.kind
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether channels leave all layers that share them."""
+        return self.kind in ("channel", "filter")
+
+    @property
+    def in_multiples(self) -> bool:
+        """Whether channels are kept in multiples of the first of ``sizes``."""
+        return self.by_channel or self.kind == "groups"
 
 
 UNSTRUCTURED = Structure()
 GROUPS = Structure("groups", (CHANNEL_MULTIPLE, 1))
 _PLAIN = {
     "unstructured": UNSTRUCTURED,
-    "filter": Structure("filter"),
+    "filter": Structure("filter", (ROUND, 1)),
     "column": Structure("column"),
     "pattern": Structure("pattern"),
     "groups": GROUPS,
@@ -75,7 +85,7 @@ _PLAIN = {
 def parse_structure(text: str) -> Structure:
     """Parse a structure as the command line spells it, such as ``"filter"``, ``"2:4"`` or ``"block4x1"``.
 
-    ``"groups8"`` keeps channels in multiples of 8 rather than 16, ``"channel1"`` any number of them.
+    ``"groups8"`` keeps channels in multiples of 8 rather than 16, ``"channel1"`` and ``"filter1"`` any number of them.
 
     Raises:
         RecipeError: it is none of them, or its numbers make no sense.
@@ -96,7 +106,7 @@ def parse_structure(text: str) -> Structure:
     if match := _MULTIPLE.fullmatch(stripped):
         if int(match[2]) < 1:
             raise RecipeError(f"structure: {text!r} keeps channels in multiples of nothing", hint=f"write {match[1]}8")
-        return Structure("groups" if match[1] == "groups" else "channel", (int(match[2]), 1))
+        return replace(_PLAIN[match[1]], sizes=(int(match[2]), 1))
     raise RecipeError(
         f"structure: {text!r} is not a known structure; {nearest(text, _EXAMPLES)}",
         hint=f"write one of {', '.join(_EXAMPLES)}",
@@ -109,10 +119,10 @@ def round_channels(structure: Structure | None, multiple: int) -> Structure:
     Raises:
         RecipeError: it has no channels, or the number makes no sense.
     """
-    if structure is None or structure.kind not in ("channel", "groups"):
+    if structure is None or not structure.in_multiples:
         raise RecipeError(
             f"round says how many channels stay, and {structure or UNSTRUCTURED} keeps none by number",
-            hint="add --structure channel or --structure groups",
+            hint="add --structure channel, filter or groups",
         )
     if multiple < 1:
         raise RecipeError(f"round: got {multiple}, expected at least 1", hint="write --round 8")
@@ -121,7 +131,7 @@ def round_channels(structure: Structure | None, multiple: int) -> Structure:
 
 def objection(structure: Structure, layout: "Layout | None") -> str:
     """Return why a weight cannot have the structure; empty when it can."""
-    if structure.kind in ("unstructured", "channel"):  # of channels, the whole model decides
+    if structure.kind == "unstructured" or structure.by_channel:  # of channels, the whole model decides
         return ""
     if layout is None:
         return "its users read it in different layouts"
@@ -135,7 +145,7 @@ def objection(structure: Structure, layout: "Layout | None") -> str:
         reason = "it has groups already" if layout.kernel else f"it is a stack of {matrices} matrices"
     elif structure.kind == "groups" and min(outputs, inputs) < NARROWEST:
         reason = f"fewer than {NARROWEST} inputs or outputs are too few for groups"
-    elif structure.kind in ("filter", "column", "block"):
+    elif structure.kind in ("column", "block"):
         reason = _unit_objection(structure, layout)
     return reason
 
@@ -148,10 +158,8 @@ def _unit_objection(structure: Structure, layout: "Layout") -> str:
 
 
 def unit_extent(structure: Structure, layout: "Layout") -> tuple[int, int, int]:
-    """Return how many outputs, inputs and positions are pruned together, by filter, column, block or whole kernel."""
+    """Return how many outputs, inputs and positions are pruned together, by column, block or whole kernel."""
     _, outputs, inputs, positions = layout.stack
-    if structure.kind == "filter":
-        return 1, inputs, positions
     if structure.kind == "column":
         return outputs, 1, 1
     if structure.kind == "pattern":
@@ -163,7 +171,7 @@ def bounds(structure: Structure, layout: "Layout") -> tuple[int, int]:
     """Return the fewest and the most weights that the structure can keep of a tensor that it applies to."""
     matrices, outputs, inputs, positions = layout.stack
     size = matrices * outputs * inputs * positions
-    if structure.kind in ("unstructured", "channel"):
+    if structure.kind == "unstructured" or structure.by_channel:
         return 1, size
     if structure.kind == "n:m":
         kept = size // structure.sizes[1] * structure.sizes[0]

@@ -1,4 +1,4 @@
-"""Filters, columns and blocks: weights that are neighbours in a tensor."""
+"""Columns and blocks: weights that are neighbours in a tensor."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -17,15 +17,17 @@ def keep_channels(targets: Sequence[Target], kept: int, structure: Structure) ->
     """Return masks that keep at most ``kept`` weights: whole channels, over all tensors that share them.
 
     Every group of channels keeps a multiple of the structure's size in positions, or all where it has no more, and
-    never less than that. A channel is worth the energy of all slices that make or read it; over groups, steps of so
-    many channels are taken by worth per weight, the best first. Which set of channels holds most energy within a count
-    is a quadratic knapsack, as two channels share the weights between them; this is its greedy solution.
+    never less than that. A channel is worth the energy of all slices that make or read it; with the kind ``"filter"``
+    of those that make it alone, as in Li et al., "Pruning filters for efficient ConvNets", ICLR 2017, section 3.1. Over
+    groups, steps of so many channels are taken by worth per weight, the best first. Which set of channels holds most
+    energy within a count is a quadratic knapsack, as two channels share the weights between them; this is its greedy
+    solution.
 
     Raises:
         ValueError: the count does not suffice for what must stay.
     """
     steps = sorted(
-        (step for group in _groups(targets) for step in _steps(targets, group, structure.sizes[0])),
+        (step for group in _groups(targets) for step in _steps(targets, group, structure)),
         key=lambda step: step.worth,
     )
     tensors = [_Tensor.of(target) for target in targets]
@@ -72,10 +74,13 @@ def _groups(targets: Sequence[Target]) -> list[int]:
     return sorted({cut.group for target in targets for cut in target.cuts})
 
 
-def _steps(targets: Sequence[Target], group: int, multiple: int) -> list[_Step]:
+def _steps(targets: Sequence[Target], group: int, structure: Structure) -> list[_Step]:
     """Return the steps of a group, the least worth first; the channels that stay in any case are in none."""
-    energy, size = _sums(targets, group)
-    multiple = channels_per_step((cut for target in targets for cut in target.cuts if cut.group == group), multiple)
+    slices = [(target, cut) for target in targets for cut in target.cuts if cut.group == group]
+    judged = [(target, cut) for target, cut in slices if cut.makes] if structure.kind == "filter" else []
+    energy = torch.stack([_along(target.energy, cut) for target, cut in judged or slices]).sum(0)
+    size = torch.stack([target.cost * _along(target.alive, cut) for target, cut in slices]).sum(0)
+    multiple = channels_per_step((cut for _, cut in slices), structure.sizes[0])
     order = (energy / size.clamp_min(1e-30)).argsort(descending=True, stable=True).flip(0)
     count = len(order)
     if count <= multiple:
@@ -90,15 +95,8 @@ def _steps(targets: Sequence[Target], group: int, multiple: int) -> list[_Step]:
     return [_Step(group, part, value) for part, value in zip(parts[:-1], rising, strict=False)]
 
 
-def _sums(targets: Sequence[Target], group: int) -> tuple[Tensor, Tensor]:
-    """Return the energy of every channel of a group, and what its weights cost, over all tensors: float64."""
-    parts = [(target, cut) for target in targets for cut in target.cuts if cut.group == group]
-    energies = [_along(target.energy, cut) for target, cut in parts]
-    costs = [target.cost * _along(target.alive, cut) for target, cut in parts]
-    return torch.stack(energies).sum(0), torch.stack(costs).sum(0)
-
-
 def _along(values: Tensor, cut: Cut) -> Tensor:
+    """Return the sum over all that every channel has of a tensor: float64."""
     rows = values.movedim(cut.axis, 0).flatten(1).sum(1, dtype=torch.float64)
     return rows[cut.positions.to(rows.device)].sum(1)
 

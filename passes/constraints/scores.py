@@ -17,11 +17,13 @@ class Cut:
         group: number of the group, the same in all tensors that share its channels.
         axis: the dimension that loses positions with channels.
         positions: int64 ``[channels, positions per channel]``, on the CPU.
+        makes: whether the tensor makes the channels by it; others read them.
     """
 
     group: int
     axis: int
     positions: Tensor
+    makes: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,13 +22,13 @@ from toolchain.graph.layout import Layout
 # What chooses the masks of all tensors of a budget, by the kind of its structure.
 SETS = {
     "unstructured": keep_weights,
-    "filter": keep_blocks,
     "column": keep_blocks,
     "block": keep_blocks,
     "n:m": keep_n_of_m,
     "pattern": keep_patterns,
     "groups": keep_groups,
     "channel": keep_channels,
+    "filter": keep_channels,
 }
 
 

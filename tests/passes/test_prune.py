@@ -33,9 +33,9 @@ def test_only_masks_of_single_weights_go_on_searching():
     def phases(*budgets, **options):
         return [(phase.name, phase.is_final) for phase in Prune(budgets, Schedule(), **options).phases()]
 
-    single, filters = Budget(("w1",), 20), Budget(("w2",), 20, Structure("filter"))
-    assert phases(single, filters) == [("prune", False), ("regrow", True), ("train survivors", True)]
-    assert phases(filters) == [("prune", True), ("train survivors", True)]
+    single, columns = Budget(("w1",), 20), Budget(("w2",), 20, Structure("column"))
+    assert phases(single, columns) == [("prune", False), ("regrow", True), ("train survivors", True)]
+    assert phases(columns) == [("prune", True), ("train survivors", True)]
     assert phases(single, regrow_share=0.0) == [("prune", True), ("train survivors", True)]
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from passes.constraints.stacks import to_stack
 from toolchain.graph.layout import Layout
 from toolchain.grouping import find_groups
-from toolchain.structures import PATTERN_SIZE, Structure, group_count, objection, unit_extent
+from toolchain.structures import PATTERN_SIZE, group_count
 
 DENSE = "dense"
 UNSTRUCTURED = "unstructured"
@@ -30,9 +30,9 @@ def find_structure(values: Tensor, layout: Layout | None) -> str:
     if layout is None or not bool(kept.any()):
         return UNSTRUCTURED
     stack = to_stack(kept, layout)
-    for kind in ("filter", "column"):
-        structure = Structure(kind)
-        if not objection(structure, layout) and _in_units(stack, unit_extent(structure, layout)):
+    _, outputs, inputs, positions = layout.stack
+    for kind, extent in (("filter", (1, inputs, positions)), ("column", (outputs, 1, 1))):
+        if extent != (1, 1, 1) and layout.stack != (1, *extent) and _in_units(stack, extent):
             return kind
     return _grouped(stack, layout) or _patterned(stack, layout) or _n_of_m(stack) or _blocked(stack) or UNSTRUCTURED
 

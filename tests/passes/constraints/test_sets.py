@@ -21,7 +21,7 @@ MATRIX = Layout((36, 40), 1, 0)
 ROWS = Layout((7, 12), 0, 1)
 BATCHED = Layout((2, 8, 5), 2, 1)
 LAYOUTS = (CONV, SMALL, GROUPED, DEPTHWISE, TRANSPOSED, MATRIX, ROWS, BATCHED)
-NAMES = ["unstructured", "filter", "column", "2:4", "1:2", "pattern", "groups", "groups4"]
+NAMES = ["unstructured", "column", "2:4", "1:2", "pattern", "groups", "groups4"]
 BLOCKS = ["block1x4", "block4x1", "block4x4", "block1x16"]
 STRUCTURES = tuple(parse_structure(name) for name in NAMES + BLOCKS)
 
@@ -118,25 +118,25 @@ def test_a_weight_that_moves_the_loss_is_worth_more(structure):
 
 
 def test_the_error_per_removed_weight_decides_between_units_of_different_sizes():
-    layouts = {"small": Layout((4, 2), 0, 1), "large": Layout((4, 8), 0, 1)}
+    layouts = {"small": Layout((2, 4), 0, 1), "large": Layout((8, 4), 0, 1)}
     weights = {
-        "small": torch.full((4, 2), 2.0),
-        "large": torch.full((4, 8), 1.1),
-    }  # a filter: 8.0 and 9.7, 4 and 1.2 each
-    budget = Budget(("small", "large"), 8 + 8, parse_structure("filter"))
+        "small": torch.full((2, 4), 2.0),
+        "large": torch.full((8, 4), 1.1),
+    }  # a column: 8.0 and 9.7, 4 and 1.2 each
+    budget = Budget(("small", "large"), 8 + 8, parse_structure("column"))
     formats = TopK((budget,), layouts=layouts).fit(weights, {}, {})
     assert [int(formats[name].mask.sum()) for name in weights] == [8, 8]
 
 
 @pytest.mark.parametrize(("score", "both_stay"), [("magnitude", False), ("curvature", True), ("lamp", True)])
 def test_units_of_a_tensor_of_small_weights_are_compared_within_it_unless_by_magnitude(score, both_stay):
-    layouts = {name: Layout((32, 8), 0, 1) for name in ("small", "large")}
+    layouts = {name: Layout((8, 32), 0, 1) for name in ("small", "large")}
     generator = torch.Generator().manual_seed(0)
     weights = {
-        name: (1 + torch.rand(32, 8, generator=generator)) * scale for name, scale in (("small", 0.1), ("large", 1.0))
+        name: (1 + torch.rand(8, 32, generator=generator)) * scale for name, scale in (("small", 0.1), ("large", 1.0))
     }
-    curvature = {name: torch.ones(32, 8) for name in weights}
-    budget = Budget(("small", "large"), 32 * 8, parse_structure("filter"))
+    curvature = {name: torch.ones(8, 32) for name in weights}
+    budget = Budget(("small", "large"), 32 * 8, parse_structure("column"))
     formats = TopK((budget,), score, layouts).fit(weights, {}, curvature)
     assert (int(formats["small"].mask.sum()) > 10 * 8) == both_stay
 
@@ -156,7 +156,6 @@ def masks_of_units(numbers, units):
 @pytest.mark.parametrize(
     ("text", "layout", "numbers", "units"),
     [
-        ("filter", Layout((5, 3), 0, 1), torch.arange(5)[:, None].expand(5, 3), 2),
         ("column", Layout((3, 6), 0, 1), torch.arange(6)[None].expand(3, 6), 3),
         ("column", Layout((6, 3), 1, 0), torch.arange(6)[:, None].expand(6, 3), 3),
         ("block1x4", Layout((2, 8), 0, 1), torch.arange(4).repeat_interleave(4).view(2, 8), 2),
