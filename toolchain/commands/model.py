@@ -82,7 +82,7 @@ class _ModelCommand(click.Command):
     "round_to",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Keep channel and groups in multiples of N channels. [default: 8, 16]",
+    help="Keep channel, filter and groups in multiples of N channels. [default: 8, 8, 16]",
 )
 @click.option(
     "--allocate",

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -213,9 +214,9 @@ def energies_of_all_choices(targets, kept):
 def test_over_groups_little_energy_is_missed_of_what_the_best_choice_holds():
     missed = []
     for seed, kept in itertools.product(range(12), (20, 30, 45)):
-        targets = chain([4, 5, 5, 3], seed)
+        targets = [replace(target, relative_units=False) for target in chain([4, 5, 5, 3], seed)]
         masks = keep_channels(targets, kept, Structure("channel", (1, 1)))
         held = sum(float(target.energy[mask].sum()) for target, mask in zip(targets, masks, strict=True))
         missed.append(1 - held / max(energies_of_all_choices(targets, kept)))
-    assert max(missed) < 0.2
-    assert sum(missed) / len(missed) < 0.04
+    assert max(missed) < 0.1
+    assert sum(missed) / len(missed) < 0.03
