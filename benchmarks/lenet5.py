@@ -38,7 +38,8 @@ from toolchain.measure import measure_latency, quality_section, size_section
 MODEL, DATA = ("models", "lenet5_mnist.onnx"), ("data", "mnist.npz")
 PREPROCESSING = Preprocessing(1 / 255, (0.1307,), (0.3081,))
 RECIPE = ["--recipe", "benchmarks/lenet5.toml"]
-TRAINING = ["--epochs", "60", "--precision", "bfloat16", "--learning-rate", "4e-3", *RECIPE]
+OPTIONS = ["--precision", "bfloat16", "--learning-rate", "4e-3", *RECIPE]
+TRAINING, LONG = ["--epochs", "60", *OPTIONS], ["--epochs", "120", *OPTIONS]
 SHIFT, STILL = ["--augment", "shift"], ["--augment", "none"]
 # Where so few weights are left that they cannot even fit the images as they are, moving these costs accuracy: at 630x,
 # 45 epochs, 98.85 % without and 98.74 % with. At 246x it makes no difference beyond that of seeds.
@@ -46,6 +47,7 @@ ROWS = {
     "36x-2bit": ["--prune", "36x", "--quant", "2bit", "--budget", "15m"],
     "100x": ["--prune", "100x", *TRAINING, *STILL],
     "246x": ["--prune", "246x", *TRAINING, *STILL],
+    "246x-long": ["--prune", "246x", *LONG, *STILL],
     "300x": ["--prune", "300x", *TRAINING, *STILL],
     "356x": ["--prune", "356x", *TRAINING, *STILL],
     "630x": ["--prune", "630x", *TRAINING, *STILL],
@@ -57,6 +59,7 @@ ROWS = {
 ASKED = {
     "100x": "99.4 % (1804.03294: 71.2x, 99.2)",
     "246x": "99.3 % (1903.09769: 246x, 'almost no loss')",
+    "246x-long": "99.3 % (1903.09769: 246x, 'almost no loss')",
     "300x": "what 99.2 % allows",
     "356x": "99.2 % (Neural Networks 179: 356x, 99.2)",
     "630x": "99.0 %",
