@@ -34,7 +34,7 @@ def test_tensors_that_share_channels_are_cut_together():
 def test_channels_stay_that_a_tensor_shares_which_is_not_pruned_by_channel():
     found = find_prunable(graph(), {"w"})
     assert found.cuts == {}
-    assert found.reasons == {"w": "'u' shares its channels and is not pruned by channel"}
+    assert found.reasons == {"w": "'u' shares its channels and is not pruned the same way"}
 
 
 def test_channels_stay_that_do_not_vanish_with_their_weights():

@@ -93,7 +93,7 @@ def prunable_of(channels: Channels, names: AbstractSet[str]) -> Prunable:
 def _held(group: ChannelGroup, others: AbstractSet[str]) -> str:
     """Return why a group stays whole that a tensor shares which is not pruned by channel."""
     held = next((part.tensor for part in group.slices if part.tensor in others), "")
-    return f"{held!r} shares its channels and is not pruned by channel" if held else ""
+    return f"{held!r} shares its channels and is not pruned the same way" if held else ""
 
 
 def _note(reasons: dict[str, str], group: ChannelGroup, reason: str) -> None:
