@@ -82,12 +82,12 @@ ROWS = {
     "channel2x": ["--prune", "2x", "--structure", "channel", "--round", "8"],
     "filter2x": ["--prune", "2x", "--structure", "filter", "--round", "8"],
     "channel4x": ["--prune", "4x", "--structure", "channel"],
+    "channel8x": ["--prune", "8x", "--structure", "channel"],
     "int8": ["--quant", "8bit"],
     "2bit": ["--quant", "2bit"],
     "binary": ["--quant", "binary"],
     "auto": ["--quant", "auto", "--max-drop", "0.5"],
     "groups2x-int8": ["--prune", "2x", "--structure", "groups", "--quant", "8bit"],
-    "channel4x-int8": ["--prune", "4x", "--structure", "channel", "--quant", "8bit"],
 }
 # No faster than int8, so not on the front of speed.
 ONLY_SMALLER = ("5x", "10x", "20x", "40x", "10x-bare", "2bit", "binary")
