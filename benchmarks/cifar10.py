@@ -7,7 +7,7 @@
 
 Images are the JPEG-compressed CIFAR-10, on which the original has 87.67 % (ResNet-20) and 88.06 % (ResNet-32);
 points are counted from the original, and from the baseline of as many epochs or from the original where that is better.
-A star marks rows whose epochs have no baseline: those are counted from the usual one. ``vgg16.py`` makes the VGG-16.
+A star marks rows whose epochs have no baseline: they are counted from the usual one. ``vgg16.py`` makes the VGG-16.
 Accuracy is on the 10,000 test images, which neither train nor select. Models stay in ``build/benchmarks``.
 """
 
@@ -231,7 +231,7 @@ def write_table() -> None:
             drawn.append(model)
             dense = timed(names[0], results[names[0]], times)["original"]["p50_ms"]
             write_front(f"cifar10/{model}-front", model, [_point(name, results[name], times, dense) for name in fast])
-    header = ["model", "command", "epochs", "smaller", "accuracy", "from the original", "from the baseline", "speedup"]
+    header = ["model", "command", "epochs", "smaller", "accuracy", "from original", "from baseline", "speedup (95 %)"]
     text = table(header, rows)
     (RESULTS / "cifar10.md").write_text(text)
     fronts = [
@@ -254,8 +254,9 @@ def _row_of(name: str) -> str:
 def _row(name: str, results: Mapping[str, Any], times: dict[str, Any]) -> list[str]:
     model, row, result = name.partition("-")[0], _row_of(name), results[name]
     same, usual = (_name(model, "baseline", epochs) for epochs in (result["epochs"], EPOCHS[model]))
-    base = results.get(same, results.get(usual, result))["quality"]
-    accuracy = result["quality"]["compressed"]
+    known = same if same in results else usual
+    accuracy, original = result["quality"]["compressed"], result["quality"]["original"]
+    best = max(original, results[known]["quality"]["compressed"]) if known in results else original
     row_times = timed(name, result, times)
     low, high = row_times["speedup_ci95"]
     return [
@@ -264,8 +265,8 @@ def _row(name: str, results: Mapping[str, Any], times: dict[str, Any]) -> list[s
         str(result["epochs"]),
         f"{result['size']['ratio']:.1f}x" if "size" in result else "1x",
         f"{100 * accuracy:.2f} %",
-        f"{100 * (accuracy - result['quality']['original']):+.2f}",
-        f"{100 * (accuracy - max(base['compressed'], base['original'])):+.2f}" + ("" if same in results else " *"),
+        f"{100 * (accuracy - original):+.2f}",
+        f"{100 * (accuracy - best):+.2f}" + ("" if same in results else " *"),
         f"{row_times['speedup']:.2f}x ({low:.2f} to {high:.2f})",
     ]
 
@@ -290,10 +291,12 @@ def main() -> None:
     for name in ("latency", "table"):
         commands.add_parser(name)
     arguments = parser.parse_args()
+    if "epochs" in arguments and arguments.epochs is None:
+        arguments.epochs = EPOCHS[arguments.model]
     if arguments.command == "run":
-        run(arguments.model, arguments.row, arguments.epochs or EPOCHS[arguments.model])
+        run(arguments.model, arguments.row, arguments.epochs)
     elif arguments.command == "baseline":
-        baseline(arguments.model, arguments.epochs or EPOCHS[arguments.model])
+        baseline(arguments.model, arguments.epochs)
     else:
         {"latency": latency, "table": write_table}[arguments.command]()
 

@@ -69,6 +69,10 @@ class Case:
         if self.structure == "unstructured":
             return rng.random(self.shape) < self.density
         weight = torch.from_numpy(rng.standard_normal(self.shape, np.float32))
+        if self.structure == "filter":
+            largest = weight.flatten(1).square().sum(1).argsort(descending=True)
+            outputs = np.isin(np.arange(len(weight)), largest[: round(self.density * len(weight))].numpy())
+            return np.broadcast_to(outputs.reshape(-1, *[1] * (weight.ndim - 1)), self.shape)
         budget = Budget(("w",), round(self.density * weight.numel()), parse_structure(self.structure))
         mask = TopK((budget,), layouts={"w": self.layout}).fit({"w": weight}, {}, {})["w"].mask
         assert mask is not None
@@ -115,7 +119,8 @@ def support_bits(case: Case, mask: np.ndarray) -> float:
         shares = sizes / outputs
         sorting = -outputs * float(shares @ np.log2(shares))
         return float(sorting + sum(inputs * entropy(float(row.mean())) for row in rows))
-    extent = (1, 1, 1) if structure.kind == "unstructured" else unit_extent(structure, case.layout)
+    whole = {"unstructured": (1, 1, 1), "filter": (1, inputs, places)}
+    extent = whole.get(structure.kind) or unit_extent(structure, case.layout)
     blocks = stack.reshape(outputs // extent[0], extent[0], inputs // extent[1], extent[1], places // extent[2], -1)
     units = blocks.any((1, 3, 5))
     bits = units.size * entropy(float(units.mean()))

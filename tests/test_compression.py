@@ -165,6 +165,14 @@ def test_tensors_are_compared_by_what_their_weights_cost(tmp_path, unit, monkeyp
     assert bool(done.costs) == (unit not in ("parameters", "auto"))
 
 
+@pytest.mark.parametrize("structure", ["channel1", "filter1"])
+def test_channels_cost_the_same_in_bytes(tmp_path, structure):
+    trainer, done = run(build(PERCEPTRON), '[prune_schedule]\nallocate = "bytes"\n', tmp_path, 0, structure=structure,
+                        prune="2x")  # fmt: skip
+    assert nonzero_and_dead(trainer, done) == 72
+    assert not done.costs
+
+
 def test_groups_are_compared_by_weights_and_products_together(tmp_path):
     text = """
         <ir_version: 8, opset_import: ["" : 17]>

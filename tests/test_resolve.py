@@ -247,7 +247,7 @@ def test_groups_that_cannot_prune_so_far_say_what_can():
     assert structured(graph, "groups", prune="4x").kept == 64 * 64
     with pytest.raises(RecipeError, match="one unit of its structure") as caught:
         structured(graph, "groups", prune="8x")
-    assert caught.value.hint == "the largest ratio that can be reached is 4.00x; groups8 keeps fewer channels"
+    assert caught.value.hint == "the largest ratio that can be reached is 4.00x; groups8 can keep fewer channels"
     assert structured(graph, "groups8", prune="8x").kept == 32 * 64
 
 

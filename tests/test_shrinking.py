@@ -61,7 +61,9 @@ def test_convolutions_keep_channels_in_multiples_of_4():
     assert done.dead == {"w": 4 * 36, "u": 0}
 
 
-@pytest.mark.parametrize(("name", "left"), [("channel1", 11), ("channel2", 12), ("channel", 16)])
+@pytest.mark.parametrize(
+    ("name", "left"), [("channel1", 11), ("channel2", 12), ("channel", 16), ("filter1", 11), ("filter", 16)]
+)
 def test_where_channels_are_pruned_they_stay_in_multiples_of_that_structure(name, left):
     _, shapes = shrunk(convolutions(), 1, parse_structure(name))
     assert shapes == {"w": (left, 4, 3, 3), "u": (3, left, 1, 1)}

@@ -84,14 +84,14 @@ def prunable_of(channels: Channels, names: AbstractSet[str]) -> Prunable:
         else:
             for part in group.slices:
                 if part.tensor in names:
-                    cut = Cut(number, part.axis, torch.from_numpy(part.positions), part.role == "makes")
+                    cut = Cut(number, part.axis, torch.from_numpy(part.positions), makes=part.role == "makes")
                     cuts.setdefault(part.tensor, []).append(cut)
     left = {name: reasons.get(name, "none of its dimensions runs along channels") for name in names - cuts.keys()}
     return Prunable({name: tuple(found) for name, found in cuts.items()}, left)
 
 
 def _held(group: ChannelGroup, others: AbstractSet[str]) -> str:
-    """Return why a group stays whole that a tensor shares which is not pruned by channel."""
+    """Return why a group stays whole that a tensor shares which is not pruned the same way."""
     held = next((part.tensor for part in group.slices if part.tensor in others), "")
     return f"{held!r} shares its channels and is not pruned the same way" if held else ""
 

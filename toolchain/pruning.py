@@ -207,6 +207,7 @@ def _fixed_count(total: int, kept: int) -> str:
 
 
 def _finer(rest: Sequence[PruneWish]) -> str:
-    steps = {wish.structure.sizes[0]: wish.structure.kind for wish in rest if wish.structure.in_multiples}
-    most = max(steps, default=1)
-    return f"; {steps[most]}{most // 2} keeps fewer channels" if most > 1 else ""
+    structures = dict.fromkeys(wish.structure for wish in rest if wish.structure.in_multiples)
+    most = max((structure.sizes[0] for structure in structures), default=1)
+    finer = [f"{structure.kind}{most // 2}" for structure in structures if structure.sizes[0] == most]
+    return f"; {' and '.join(finer)} can keep fewer channels" if most > 1 else ""

@@ -122,7 +122,7 @@ def round_channels(structure: Structure | None, multiple: int) -> Structure:
     if structure is None or not structure.in_multiples:
         raise RecipeError(
             f"round says how many channels stay, and {structure or UNSTRUCTURED} keeps none by number",
-            hint="add --structure channel, filter or groups",
+            hint="add --structure channel, --structure filter or --structure groups",
         )
     if multiple < 1:
         raise RecipeError(f"round: got {multiple}, expected at least 1", hint="write --round 8")
@@ -158,12 +158,18 @@ def _unit_objection(structure: Structure, layout: "Layout") -> str:
 
 
 def unit_extent(structure: Structure, layout: "Layout") -> tuple[int, int, int]:
-    """Return how many outputs, inputs and positions are pruned together, by column, block or whole kernel."""
+    """Return how many outputs, inputs and positions are pruned together, by column, block or whole kernel.
+
+    Raises:
+        ValueError: the structure has no units of a size within one tensor.
+    """
     _, outputs, inputs, positions = layout.stack
     if structure.kind == "column":
         return outputs, 1, 1
     if structure.kind == "pattern":
         return 1, 1, positions
+    if structure.kind != "block":
+        raise ValueError(f"{structure} has no units of a size within one tensor")
     return min(structure.sizes[0], outputs), min(structure.sizes[1], inputs), 1
 
 

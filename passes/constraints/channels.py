@@ -18,10 +18,10 @@ def keep_channels(targets: Sequence[Target], kept: int, structure: Structure) ->
 
     Every group of channels keeps a multiple of the structure's size in positions, or all where it has no more, and
     never less than that. A channel is worth the energy of all slices that make or read it; with the kind ``"filter"``
-    of those that make it alone, as in Li et al., "Pruning filters for efficient ConvNets", ICLR 2017, section 3.1. Over
-    groups, steps of so many channels are taken by worth per weight, the best first. Which set of channels holds most
-    energy within a count is a quadratic knapsack, as two channels share the weights between them; this is its greedy
-    solution.
+    of those that make it alone, as in Li et al., "Pruning filters for efficient ConvNets", ICLR 2017, section 3.1,
+    unless none of the targets makes it. Over groups, steps of so many channels are taken by worth per weight, the best
+    first. Which set of channels holds most energy within a count is a quadratic knapsack, as two channels share the
+    weights between them; this is its greedy solution.
 
     Raises:
         ValueError: the count does not suffice for what must stay.

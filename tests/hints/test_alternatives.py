@@ -34,6 +34,7 @@ def ran(original, proto):
         ),
         ({"prune": "2x", "structure": "groups"}, ["--prune 2x --structure channel", "--quant 8bit"]),
         ({"prune": "2x", "structure": "channel", "quant": "8bit"}, ["--prune 2x --structure groups"]),
+        ({"prune": "2x", "structure": "filter", "quant": "8bit"}, ["--prune 2x --structure groups"]),
         ({"quant": "2bit"}, ["--prune 4x --structure groups", "--prune 4x --structure channel"]),
         ({"prune": "1.5x"}, ["--prune 2x --structure groups", "--prune 2x --structure channel", "--quant 8bit"]),
     ],

@@ -74,7 +74,7 @@ class Alternative:
 def alternatives(original: Original, plan: Plan) -> Iterator[Alternative]:
     """Return what else could be asked of the model, the most promising first; options in use are left out."""
     groups = plan.prune.groups if plan.prune is not None else ()
-    used = {group.structure.kind for group in groups}
+    used = {"channel" if group.structure.by_channel else group.structure.kind for group in groups}
     asked = plan.prune.total / plan.prune.kept if plan.prune is not None else max(RATIOS["groups"])
     for structure, ratios in RATIOS.items():
         if structure not in used:
