@@ -163,13 +163,13 @@ def test_nodes_that_share_a_weight_share_what_is_stored(build):
         (
             HEAD + "(float[N, 64, 5] x) => (float[N, 64, 3] y) { [n] y = Conv <group = 2> (x, w) }",
             {"w": (64, 32, 3)},
-            "filter",
+            "column",
             "groups or a batch already",
         ),
         (
             HEAD + "(float[N, 3, 64] x) => (float[N, 3, 8] y) { [n] y = MatMul (x, w) }",
             {"w": (3, 64, 8)},
-            "filter",
+            "column",
             "groups or a batch already",
         ),
         (
