@@ -38,25 +38,29 @@ def test_durations_read_as_people_say_them(seconds, text):
     assert duration(seconds) == text
 
 
-def test_time_left_of_a_phase_is_by_proportion(now):
+def test_time_left_of_a_phase_is_by_proportion_from_its_first_report_on(now):
     clock = Clock(now)
     clock.phase(None)
+    now.seconds += 25  # of starting, which is done once
+    clock.update(0.25)
     assert clock.phase_left() is None
     now.seconds += 10
-    clock.update(0.25)
-    assert clock.phase_left() == 30
+    clock.update(0.5)
+    assert clock.phase_left() == 20
     assert clock.job_left() is None
 
 
 def test_time_left_of_the_job_counts_the_phases_behind_it(now):
     clock = Clock(now)
     clock.phase(0.2)
-    now.seconds += 20
-    clock.update(1.0)
+    for done in (0.5, 1.0):
+        now.seconds += 10
+        clock.update(done)
     assert clock.job_left() == pytest.approx(80)
     clock.phase(0.8)
-    now.seconds += 40
-    clock.update(0.5)
+    for done in (0.25, 0.5):
+        now.seconds += 20
+        clock.update(done)
     assert clock.phase_left() == 40
     assert clock.job_left() == pytest.approx(40)
     assert time_left(clock) == "40s left (whole job 40s)"
@@ -66,8 +70,9 @@ def test_one_phase_of_unknown_weight_makes_the_job_unknown_for_good(now):
     clock = Clock(now)
     for weight in (0.2, None, 0.5):
         clock.phase(weight)
-        now.seconds += 5
-        clock.update(0.5)
+        for done in (0.25, 0.5):
+            now.seconds += 2.5
+            clock.update(done)
     assert clock.job_left() is None
     assert clock.phase_left() == 5
 
@@ -144,8 +149,9 @@ def test_time_left_of_a_phase_that_goes_on_counts_from_there(now):
     clock.phase(0.5, done=1.0)
     clock.phase(0.5, done=0.6)
     assert clock.phase_left() is None
-    now.seconds += 10
-    clock.update(0.7)
+    for done in (0.65, 0.7):
+        now.seconds += 5
+        clock.update(done)
     assert clock.phase_left() == pytest.approx(30)
     assert clock.job_left() == pytest.approx(30)
 

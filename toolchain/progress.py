@@ -55,9 +55,10 @@ class NullProgress:
 class Clock:
     """Time left of the phase, and of the whole job as long as every phase has had a weight.
 
-    Of the phase by proportion: what took ``t`` seconds for the part ``p`` takes ``t * (1 - p) / p`` more, where ``p``
-    counts from where the phase began or went on. Phases to come take as long per weight as this one, not as those
-    before: loading is no guide to how fast training goes.
+    Of the phase by proportion: what took ``t`` seconds for the part ``p`` takes ``t * (1 - p) / p`` more, where both
+    count from the first report of the phase: what a phase does before it moves, such as compiling kernels, is done
+    once. Phases to come take as long per weight as this one, not as those before: loading is no guide to how fast
+    training goes.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -65,17 +66,21 @@ class Clock:
         self._started = self._phase_started = now()
         self._finished: float | None = 0.0
         self._weight: float | None = 0.0
-        self._done = self._from = 0.0
+        self._done = self._begun = 0.0
+        self._first: tuple[float, float] | None = None  # the first report of the phase: when, and how far it was
 
     def phase(self, weight: float | None, done: float = 0.0) -> None:
         """Begin a phase that is the part ``weight`` of the job, or go on with it where it is ``done``."""
         known = self._finished is not None and self._weight is not None and weight is not None
         self._finished = (self._finished or 0.0) + (self._weight or 0.0) if known else None
-        self._weight, self._done, self._from, self._phase_started = weight, done, done, self._now()
+        self._weight, self._done, self._begun, self._phase_started = weight, done, done, self._now()
+        self._first = None
 
     def update(self, done: float) -> None:
         """Note that the part ``done`` of the phase is behind us."""
         self._done = min(max(done, 0.0), 1.0)
+        if self._first is None and self._done > self._begun:
+            self._first = self._now(), self._done
 
     def elapsed(self) -> float:
         """Return the seconds since the job began."""
@@ -86,7 +91,7 @@ class Clock:
         return self._now() - self._phase_started
 
     def phase_left(self) -> float | None:
-        """Return the seconds that the phase still takes; None at its very beginning."""
+        """Return the seconds that the phase still takes; None before its second report."""
         whole = self._phase_whole()
         return None if whole is None else whole * (1 - self._done)
 
@@ -99,9 +104,11 @@ class Clock:
         return whole * (1 - self._done + to_come / self._weight)
 
     def _phase_whole(self) -> float | None:
-        """Return the seconds that the phase takes from 0 to 1; None before it has moved."""
-        moved = self._done - self._from
-        return self.phase_elapsed() / moved if moved > 0 else None
+        """Return the seconds that the phase takes from 0 to 1; None before its second report."""
+        if self._first is None or self._done <= self._first[1]:
+            return None
+        when, done = self._first
+        return (self._now() - when) / (self._done - done)
 
 
 class PlainProgress:
