@@ -101,7 +101,14 @@ def measured(tmp_path_factory):
         Measurements(
             original=paths[0],
             compressed=paths[1],
-            plan=[{"step": "prune", "says": "prune 2 tensors to 40 of 160 weights (4x)"}],
+            plan=[
+                {
+                    "step": "prune",
+                    "says": "prune 2 tensors to 40 of 160 weights (4x)",
+                    "allocate": "auto",
+                    "groups": [{"structure": "unstructured"}],
+                }
+            ],
             seed=0,
             size=size_section(*paths),
             weights=weights_section(module.graph, module, {}),

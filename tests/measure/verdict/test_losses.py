@@ -41,10 +41,36 @@ def test_accuracy_is_judged_by_its_interval(report, drop, interval, start):
     assert not real_accuracy_missing(report)
 
 
-def test_a_fall_of_accuracy_says_what_helps(report):
-    report["quality"] |= {"drop": 0.021, "drop_ci95": [0.015, 0.027]}
+PRUNE = {"step": "prune", "groups": [{"structure": "unstructured"}], "allocate": "auto"}
+GROUPS = PRUNE | {"groups": [{"structure": "groups8"}, {"structure": "unstructured"}]}
 
-    assert "more epochs" in finding(report, "accuracy fell")["hint"]
+
+@pytest.mark.parametrize(
+    ("plan", "hint"),
+    [
+        ([PRUNE, {"step": "train", "epochs": 3}], "train for more epochs, or ask for a lower ratio"),
+        (
+            [{"step": "quantize"}, {"step": "train", "budget_s": 60}],
+            "train for longer with --budget, or ask for more bits",
+        ),
+        (
+            [{"step": "quantize"}, {"step": "train", "epochs": 0}],
+            "train, which --epochs 0 leaves out, or ask for more bits",
+        ),
+        (
+            [GROUPS],
+            "train for more epochs, or prune where it loses least, which saves less time, by --allocate parameters, "
+            "or ask for a lower ratio",
+        ),
+        ([GROUPS | {"allocate": "parameters"}], "train for more epochs, or ask for a lower ratio"),
+    ],
+    ids=["prune", "time", "untrained", "groups", "groups by parameters"],
+)
+def test_a_fall_of_accuracy_says_what_helps_of_what_was_asked(report, plan, hint):
+    report["quality"] |= {"drop": 0.021, "drop_ci95": [0.015, 0.027]}
+    report["plan"] = plan
+
+    assert finding(report, "accuracy fell")["hint"] == hint
 
 
 @pytest.mark.parametrize(("kind", "why"), [("synthetic", "no data were given"), ("unlabelled", "no labels")])

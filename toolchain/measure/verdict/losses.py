@@ -1,6 +1,7 @@
 """What was gained in bytes, and what was lost for it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from toolchain import units
 from toolchain.measure.quality import ACCURACY, AGREEMENT
@@ -84,10 +85,25 @@ def _more_samples(samples: int) -> str:
 
 
 def _gentler(report: Report) -> str:
-    hints = ["train for more epochs", "ask for a lower ratio or more bits"]
+    """Return what loses less, of what the command that made the report could have asked for."""
+    steps = {step.get("step"): step for step in report["plan"]}
+    hints = [_longer(steps.get("train", {}))]
+    if "prune" in steps:
+        structures = {group["structure"].rstrip("0123456789") for group in steps["prune"]["groups"]}
+        if "groups" in structures and steps["prune"]["allocate"] != "parameters":
+            hints.append("prune where it loses least, which saves less time, by --allocate parameters")
+        hints.append("ask for a lower ratio")
+    if "quantize" in steps:
+        hints.append("ask for more bits")
     if report["quality"]["data"] != "task":
         hints.append("give labelled data")
     return ", or ".join(hints)
+
+
+def _longer(train: Mapping[str, Any]) -> str:
+    if train.get("epochs") == 0:
+        return "train, which --epochs 0 leaves out"
+    return "train for longer with --budget" if train.get("budget_s") is not None else "train for more epochs"
 
 
 def agreement(report: Report) -> Iterator[Finding]:
