@@ -58,19 +58,23 @@ class Prune(Pass):
     def phases(self) -> tuple[Phase, ...]:
         """Return ADMM, after which the formats have masks with exactly the asked counts, and training inside those.
 
-        Each has a cycle of the learning rate of its own: masks that go on searching move far only while it is high
-        again, and what survives settles anew. One cycle over all phases is no better: LeNet-5 at 246x and ResNet-20 at
-        10x end the same.
+        Masks that stay as they are share one cycle of the learning rate with what chose them: ResNet-20 in groups at
+        2x, 3 epochs, ends at 84.70 %, and at 84.06 % where training inside them begins anew. Masks that go on searching
+        move far only while the rate is high again, so that each phase then has a cycle of its own; one over all phases
+        is no better: LeNet-5 at 246x and ResNet-20 at 10x end the same. After a schedule with restarts it begins anew.
         """
         singles = tuple(budget for budget in self.budgets if budget.structure == UNSTRUCTURED)
         regrowing = self.regrow_share if singles else 0.0
         searching = min(self.admm_share, 1 - regrowing)
-        admm = Phase("prune", searching, self._admm, self._project, is_final=not regrowing)
+        anew = regrowing or self.schedule.restarts
+        first, last = ((0.0, 1.0), (0.0, 1.0)) if anew else ((0.0, searching), (searching, 1.0))
+        admm = Phase("prune", searching, partial(self._admm, span=first), self._project, is_final=not regrowing)
         regrow = Phase("regrow", regrowing, partial(self._regrow, budgets=singles))
-        survivors = Phase("train survivors", max(0.0, 1 - searching - regrowing), self._survive)
+        survive = partial(FinetuneStage, "train survivors", dense=self.dense, blend=self.blend, span=last)
+        survivors = Phase("train survivors", max(0.0, 1 - searching - regrowing), survive)
         return (admm, regrow, survivors) if regrowing else (admm, survivors)
 
-    def _admm(self, module: OnnxModule) -> AdmmStage:
+    def _admm(self, module: OnnxModule, span: tuple[float, float]) -> AdmmStage:
         weights = module.weights()
         sizes = {name: weights[name].numel() for name in self.names}
         return AdmmStage(
@@ -79,13 +83,11 @@ class Prune(Pass):
             self.names,
             lambda done: self._set(progressive(self.budgets, sizes, self.start, done)),
             self.schedule,
+            span,
         )
 
     def _regrow(self, module: OnnxModule, budgets: tuple[Budget, ...]) -> FinetuneStage:
         return FinetuneStage("regrow", module, regrowth=Regrowth(budgets, self.score, costs=self.costs))
-
-    def _survive(self, module: OnnxModule) -> FinetuneStage:
-        return FinetuneStage("train survivors", module, dense=self.dense, blend=self.blend)
 
     def _project(self, trainer: Trainer) -> None:
         project_onto(trainer.module, self.names, self._set(self.budgets))

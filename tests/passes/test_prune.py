@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,13 +47,31 @@ def test_the_shares_of_the_phases_make_a_whole():
         assert all(phase.share >= 0 for phase in phases)
 
 
-def test_every_phase_has_a_cycle_of_the_learning_rate_of_its_own(trainer):
-    budgets = (Budget(("w1", "w2"), 36),)
-    phases = Prune(budgets, Schedule()).phases()
-    project_onto(trainer.module, ("w1", "w2"), TopK(budgets))
-    stages = [phase.begin(trainer.module) for phase in phases]
-    assert [stage.learning_rate(0.1) for stage in stages] == pytest.approx([1, 1, 1])
-    assert [stage.learning_rate(1.0) for stage in stages] == pytest.approx([0.02, 0.02, 0.02])
+@pytest.fixture
+def rates(trainer):
+    """Return the learning rates early in each phase and at its end, as shares of the peak."""
+
+    def find(schedule, **options):
+        budgets = (Budget(("w1", "w2"), 36),)
+        project_onto(trainer.module, ("w1", "w2"), TopK(budgets))
+        stages = [phase.begin(trainer.module) for phase in Prune(budgets, schedule, **options).phases()]
+        return [(stage.learning_rate(0.1), stage.learning_rate(1.0)) for stage in stages]
+
+    return find
+
+
+def test_masks_that_go_on_searching_give_every_phase_a_cycle_of_the_learning_rate(rates):
+    assert np.array(rates(Schedule())) == pytest.approx(np.array([(1, 0.02)] * 3))
+
+
+def test_masks_that_stay_share_one_cycle_with_what_chose_them(rates):
+    first, last = rates(Schedule(), admm_share=0.7, regrow_share=0.0)
+    assert first[0] == pytest.approx(1, abs=0.05)
+    assert first[1] > last[0] > last[1] == pytest.approx(0.02)
+
+
+def test_after_restarts_training_of_what_survives_begins_anew(rates):
+    assert rates(SCHEDULES["progressive"], regrow_share=0.0)[-1] == pytest.approx((1, 0.02))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
