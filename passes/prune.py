@@ -19,6 +19,10 @@ from toolchain.graph.layout import Layout
 from toolchain.module import OnnxModule
 from toolchain.structures import UNSTRUCTURED
 
+# Of the time of pruning, what ADMM gets: masks of single weights go on searching after it, those of structures do not.
+SHARE_OF_SINGLES = 0.5
+SHARE_OF_STRUCTURES = 0.15
+
 
 @dataclass(frozen=True)
 class Prune(Pass):
@@ -29,7 +33,7 @@ class Prune(Pass):
         schedule: how ADMM goes about.
         score: how weights are ranked over tensors, a key of ``SCORES``.
         start: ratio that the progressive targets begin at; None is near the target.
-        admm_share: part of the allowance spent in ADMM, the rest trains the survivors.
+        admm_share: part of the allowance spent in ADMM, the rest trains the survivors; None for the usual.
         regrow_share: part of the allowance in which masks of single weights still move; other structures do without.
         layouts: by tensor name, for structures.
         dense: weights before compression, by tensor name, which training of the survivors may begin with.
@@ -42,7 +46,7 @@ class Prune(Pass):
     schedule: Schedule
     score: str = "curvature"
     start: float | None = None
-    admm_share: float = 0.5
+    admm_share: float | None = None
     regrow_share: float = 0.3
     layouts: Mapping[str, Layout] = field(default_factory=dict)
     dense: Mapping[str, Tensor] = field(default_factory=dict)
@@ -58,14 +62,16 @@ class Prune(Pass):
     def phases(self) -> tuple[Phase, ...]:
         """Return ADMM, after which the formats have masks with exactly the asked counts, and training inside those.
 
-        Masks that stay as they are share one cycle of the learning rate with what chose them: ResNet-20 in groups at
-        2x, 3 epochs, ends at 84.70 %, and at 84.06 % where training inside them begins anew. Masks that go on searching
-        move far only while the rate is high again, so that each phase then has a cycle of its own; one over all phases
-        is no better: LeNet-5 at 246x and ResNet-20 at 10x end the same. After a schedule with restarts it begins anew.
+        Masks that stay as they are share one cycle of the learning rate with what chose them, and have most of the time
+        to train in: ResNet-20 in groups at 2x, 3 epochs, ends at 84.06 % after two cycles of equal length, at 84.70 %
+        after one, 85.02 % with ADMM for 0.3 of it and 85.20 % for 0.15. Masks that go on searching move far only while
+        the rate is high again, so that each phase then has a cycle of its own; one over all phases is no better:
+        LeNet-5 at 246x and ResNet-20 at 10x end the same. After a schedule with restarts training begins anew.
         """
         singles = tuple(budget for budget in self.budgets if budget.structure == UNSTRUCTURED)
         regrowing = self.regrow_share if singles else 0.0
-        searching = min(self.admm_share, 1 - regrowing)
+        usual = SHARE_OF_SINGLES if singles else SHARE_OF_STRUCTURES
+        searching = min(usual if self.admm_share is None else self.admm_share, 1 - regrowing)
         anew = regrowing or self.schedule.restarts
         first, last = ((0.0, 1.0), (0.0, 1.0)) if anew else ((0.0, searching), (searching, 1.0))
         admm = Phase("prune", searching, partial(self._admm, span=first), self._project, is_final=not regrowing)

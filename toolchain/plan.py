@@ -155,7 +155,8 @@ class PruneSchedule:
         sharpness: radius of the sharpness-aware gradient; 0 is the plain gradient.
         progressive_start: ratio at which the geometric tightening towards the target begins; 1 keeps all; None is
             three quarters of the way there, in logarithms.
-        admm_share: part of the training time spent in ADMM; the rest is masked fine-tuning.
+        admm_share: part of the training time spent in ADMM; the rest is masked fine-tuning. None is what suits the
+            structures: half for single weights, less for others.
         regrow_share: part of the training time after that in which masks of single weights go on searching: the least
             of the kept are dropped and others grow; 0 does without.
         blend: part of the fine-tuning over which the dense weights fade that it begins with; 0 begins without them.
@@ -171,7 +172,7 @@ class PruneSchedule:
     damping: float | None = _between(None, low=0.0, high=1.0)
     sharpness: float | None = _between(None, low=0.0)
     progressive_start: float | None = _between(None, low=1.0)
-    admm_share: float = _between(0.5, low=0.0, high=1.0)
+    admm_share: float | None = _between(None, low=0.0, high=1.0)
     regrow_share: float = _between(0.3, low=0.0, high=1.0)
     blend: float = _between(0.0, low=0.0, high=1.0)
 
