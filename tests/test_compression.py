@@ -141,7 +141,9 @@ def test_a_structure_is_reached_by_training(tmp_path, structure, request_, kept,
     assert nonzero_and_dead(trainer, done) == kept
     layouts = {"w1": Layout((width, 6), 0, 1), "w2": Layout((3, width), 0, 1)}
     for name, mask in masks.items():
-        in_part = int((~mask).sum()) < len(mask)  # whole columns of w2 are gone with their units, a part of one may stay
+        in_part = int((~mask).sum()) < len(
+            mask
+        )  # whole columns of w2 are gone with their units, a part of one may stay
         assert in_part or find_structure(mask.float(), layouts[name]) == structure
     assert not any(bool(values[name][~mask].any()) for name, mask in masks.items())
 
