@@ -63,8 +63,9 @@ GROUPS = PRUNE | {"groups": [{"structure": "groups8"}, {"structure": "unstructur
             "or ask for a lower ratio",
         ),
         ([GROUPS | {"allocate": "parameters"}], "train for more epochs, or ask for a lower ratio"),
+        ([PRUNE | {"groups": [{"structure": "2:4"}]}], "train for more epochs"),
     ],
-    ids=["prune", "time", "untrained", "groups", "groups by parameters"],
+    ids=["prune", "time", "untrained", "groups", "groups by parameters", "2:4"],
 )
 def test_a_fall_of_accuracy_says_what_helps_of_what_was_asked(report, plan, hint):
     report["quality"] |= {"drop": 0.021, "drop_ci95": [0.015, 0.027]}

@@ -89,10 +89,12 @@ def _gentler(report: Report) -> str:
     steps = {step.get("step"): step for step in report["plan"]}
     hints = [_longer(steps.get("train", {}))]
     if "prune" in steps:
-        structures = {group["structure"].rstrip("0123456789") for group in steps["prune"]["groups"]}
-        if "groups" in structures and steps["prune"]["allocate"] != "parameters":
+        structures = [group["structure"] for group in steps["prune"]["groups"]]
+        for_speed = steps["prune"]["allocate"] in ("auto", "flops", "ms")
+        if for_speed and any(structure.startswith("groups") for structure in structures):
             hints.append("prune where it loses least, which saves less time, by --allocate parameters")
-        hints.append("ask for a lower ratio")
+        if any(":" not in structure for structure in structures):  # 2:4 says by itself how much
+            hints.append("ask for a lower ratio")
     if "quantize" in steps:
         hints.append("ask for more bits")
     if report["quality"]["data"] != "task":
