@@ -35,13 +35,13 @@ from passes.prune import Prune
 from passes.trainer import Trainer
 from passes.training import Training
 from toolchain.augmentation import NONE
-from toolchain.compression import prune_pass
 from toolchain.export import Wish, choose_kernels, kernel_names, write_model
 from toolchain.graph import find_weights, load_graph
 from toolchain.module import OnnxModule
+from toolchain.planning.request import Request, read_request
+from toolchain.planning.resolve import make_plan
 from toolchain.progress import NullProgress
-from toolchain.request import Request, read_request
-from toolchain.resolve import make_plan
+from toolchain.running.compression import prune_pass
 
 GRAPHS: dict[str, tuple[Callable[[Path], None], int]] = {
     "ResNet-50 size": (build_resnet50, 4),  # samples per step; with the tool's own 128 the rest of a step weighs more

@@ -52,11 +52,11 @@ from toolchain.graph import load_graph
 from toolchain.measure import measure_latency, quality_section
 from toolchain.measure.charts.runs import Point
 from toolchain.module import OnnxModule
-from toolchain.plan import TrainOptions
+from toolchain.planning.plan import TrainOptions
 from toolchain.progress import NullProgress
-from toolchain.refolding import refold
-from toolchain.trainers import lend_normalization, make_trainer
-from toolchain.workload import load_workload
+from toolchain.running.refolding import refold
+from toolchain.running.trainers import lend_normalization, make_trainer
+from toolchain.running.workload import load_workload
 
 PREPROCESSING = Preprocessing(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 DATA = ("data", "cifar10_jpeg.zip")

@@ -22,10 +22,10 @@ from passes.training import Training
 from toolchain.augmentation import NONE, SHIFT, Augmentation
 from toolchain.graph import load_graph
 from toolchain.module import OnnxModule
-from toolchain.plan import TrainOptions
+from toolchain.planning.plan import TrainOptions
 from toolchain.progress import NullProgress
-from toolchain.trainers import make_trainer
-from toolchain.workload import load_workload
+from toolchain.running.trainers import make_trainer
+from toolchain.running.workload import load_workload
 
 AUGMENTS = {
     "LeNet-5": (NONE, SHIFT, Augmentation(shift=4)),

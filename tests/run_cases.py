@@ -7,13 +7,13 @@ from calibration.data import Dataset, Preprocessing
 from passes.objective import Objective
 from passes.trainer import Trainer
 from toolchain.augmentation import NONE
-from toolchain.compression import run_passes
-from toolchain.deadline import deadline_for
 from toolchain.module import OnnxModule
+from toolchain.planning.request import Request, read_request
+from toolchain.planning.resolve import make_plan
 from toolchain.progress import NullProgress
-from toolchain.request import Request, read_request
-from toolchain.resolve import make_plan
-from toolchain.run import Run
+from toolchain.running.compression import run_passes
+from toolchain.running.deadline import deadline_for
+from toolchain.running.run import Run
 
 
 def trainer_for(graph, samples=300):

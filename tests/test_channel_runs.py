@@ -8,8 +8,8 @@ import torch
 from channel_cases import HEADS, feed_of, ints, model_of
 from run_cases import run
 
-from toolchain import compression
 from toolchain.export import write_model
+from toolchain.running import compression
 
 IMAGE, TOKENS = "float[N,4,6,6] x", "float[N,5,8] x"
 VARIANCES = np.linspace(1, 2, 8, dtype=np.float32)

@@ -19,7 +19,7 @@ from toolchain.cli import main
 from toolchain.commands.model import SECTIONS, run
 from toolchain.errors import ModelError
 from toolchain.gates.limits import Gates
-from toolchain.plan import Device
+from toolchain.planning.plan import Device
 from toolchain.progress import NullProgress, PlainProgress
 
 ROOT = Path(__file__).parents[1]

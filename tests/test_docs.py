@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.plan import CalibrationOptions, ExportOptions, PruneSchedule, QuantSchedule
+from toolchain.planning.plan import CalibrationOptions, ExportOptions, PruneSchedule, QuantSchedule
 from toolchain.recipe import RULE_KEYS, TOP_KEYS, TRAIN_KEYS
 
 ROOT = Path(__file__).parents[1]

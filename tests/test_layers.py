@@ -12,21 +12,22 @@ LAYERS = [
     ("toolchain.console", "toolchain.errors", "toolchain.files", "toolchain.units", "toolchain.validation"),
     ("toolchain.checkpoint", "toolchain.formats", "toolchain.progress"),
     ("toolchain.graph",),
-    ("toolchain.amounts", "toolchain.augmentation", "toolchain.grouping", "toolchain.structures"),
+    ("toolchain.amounts", "toolchain.augmentation", "toolchain.grouping", "toolchain.outputs", "toolchain.structures"),
     ("toolchain.ops",),
-    ("toolchain.expansion", "toolchain.islands", "toolchain.step"),
-    ("toolchain.fusion",),
-    ("toolchain.feeds", "toolchain.program"),
-    ("toolchain.trainable",),
+    ("toolchain.execution",),
     ("toolchain.module",),
-    ("toolchain.channels",),
+    ("toolchain.channels", "toolchain.persistence"),
     ("calibration",),
     ("passes",),
     ("toolchain.bench", "toolchain.export"),
     ("toolchain.measure",),
     ("toolchain.gates",),
+    ("toolchain.unpacking",),
+    ("toolchain.planning", "toolchain.recipe"),
+    ("toolchain.running",),
+    ("toolchain.hints",),
 ]
-TOP = len(LAYERS)  # every other module of toolchain: recipe, plan, pipeline, the command line
+TOP = len(LAYERS)  # every other module of toolchain: pipeline, demo, inspection, the command line
 
 
 def layer(module):

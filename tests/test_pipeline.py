@@ -24,7 +24,7 @@ from toolchain.errors import DataError
     ids=str,
 )
 def test_normalizations_that_convolutions_are_lent_are_not_in_the_file(tmp_path, data, monkeypatch, asked):
-    monkeypatch.setattr("toolchain.unfolding.FEWEST", 2)
+    monkeypatch.setattr("toolchain.running.unfolding.FEWEST", 2)
     result = compress(write(BARE, tmp_path / "m.onnx"), data=data, epochs=4, output=tmp_path / "small.onnx", **asked)
     assert any(note.startswith("2 convolutions have a BatchNormalization again") for note in result.report["notes"])
     assert all(node.op_type != "BatchNormalization" for node in onnx.load(result.path).graph.node)

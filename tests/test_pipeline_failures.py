@@ -40,7 +40,7 @@ def test_what_an_earlier_phase_reached_is_rescued_when_a_later_one_overflows(mod
     def overflow(*_):
         raise TrainingError("overflow", hint="lower it")
 
-    monkeypatch.setattr("toolchain.lowering.choose_kernels", overflow)
+    monkeypatch.setattr("toolchain.running.lowering.choose_kernels", overflow)
     with pytest.raises(TrainingError, match="overflow") as caught:
         compress(model, prune="2x", quant="4bit", data=data, epochs=2, output=tmp_path / "small.onnx")
     assert "small.last-good.onnx" in caught.value.hint

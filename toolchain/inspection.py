@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from toolchain.execution.program import survey
+from toolchain.execution.trainable import usable_weights
 from toolchain.graph import Graph, Node, Value, Weight, load_graph, model_files, simplify
-from toolchain.program import survey
-from toolchain.pruning import largest_ratio
-from toolchain.trainable import usable_weights
+from toolchain.planning.pruning import largest_ratio
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from toolchain.errors import ModelError, nearest
-from toolchain.feeds import on_device, take_inputs
+from toolchain.execution.feeds import on_device, take_inputs
+from toolchain.execution.islands import Content
+from toolchain.execution.program import resolve
+from toolchain.execution.step import FAILURES, Step
+from toolchain.execution.trainable import trainable_weights
 from toolchain.formats import TensorFormat
 from toolchain.graph import Body, Graph
-from toolchain.islands import Content
 from toolchain.ops import to_tensor
-from toolchain.program import resolve
-from toolchain.step import FAILURES, Step
-from toolchain.trainable import trainable_weights
 
 
 class OnnxModule(nn.Module):

@@ -13,9 +13,6 @@ import torch
 
 from calibration.data import Batch, Dataset, Preprocessing
 from toolchain.checkpoint import Checkpoint
-from toolchain.compression import run_passes
-from toolchain.deadline import deadline_for, overrun
-from toolchain.description import announce, describe_plan
 from toolchain.errors import RecipeError, TrainingError
 from toolchain.export import Parity, WrittenModel, check_export, kernel_names, shorten, write_model
 from toolchain.gates.judge import Outcome, judge
@@ -33,20 +30,23 @@ from toolchain.measure import (
     write_report,
 )
 from toolchain.module import OnnxModule
-from toolchain.notes import frozen_note, tell, training_notes, ways
 from toolchain.outputs import check_output, default_checkpoint, default_output, default_report
-from toolchain.plan import Allocate, Device, EncodingName, Objective, Precision, TargetName
+from toolchain.planning.description import announce, describe_plan
+from toolchain.planning.plan import Allocate, Device, EncodingName, Objective, Precision, TargetName
+from toolchain.planning.quantized import quantized_note
+from toolchain.planning.request import Request, read_request
+from toolchain.planning.resolve import make_plan
 from toolchain.progress import NullProgress, Progress
-from toolchain.quantized import quantized_note
-from toolchain.request import Request, read_request
-from toolchain.resolve import make_plan
-from toolchain.resume import can_resume, identify
-from toolchain.run import Compression, Run
-from toolchain.source import load_source
-from toolchain.storage import write_encoded
-from toolchain.trainers import lend_normalization, make_trainer
-from toolchain.widths import width_notes
-from toolchain.workload import load_workload
+from toolchain.running.compression import run_passes
+from toolchain.running.deadline import deadline_for, overrun
+from toolchain.running.notes import frozen_note, tell, training_notes, ways
+from toolchain.running.resume import can_resume, identify
+from toolchain.running.run import Compression, Run
+from toolchain.running.source import load_source
+from toolchain.running.storage import write_encoded
+from toolchain.running.trainers import lend_normalization, make_trainer
+from toolchain.running.widths import width_notes
+from toolchain.running.workload import load_workload
 
 # Parts of the whole job's time, for the time left; the rest is training.
 LOAD_WEIGHT, EXPORT_WEIGHT, MEASURE_WEIGHT = 0.02, 0.03, 0.06

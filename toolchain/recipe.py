@@ -34,10 +34,9 @@ from passes.schedule import SCHEDULES
 from toolchain.amounts import PruneTarget, QuantSpec
 from toolchain.errors import RecipeError
 from toolchain.gates.limits import Gates, read_gates
-from toolchain.options import Toml, check_keys, kind_of, read_options, wrong_type
-from toolchain.plan import CalibrationOptions, ExportOptions, PruneSchedule, QuantSchedule, TrainOptions
-from toolchain.structures import Structure, round_channels
-from toolchain.values import (
+from toolchain.planning.options import Toml, check_keys, kind_of, read_options, wrong_type
+from toolchain.planning.plan import CalibrationOptions, ExportOptions, PruneSchedule, QuantSchedule, TrainOptions
+from toolchain.planning.values import (
     read_first_last,
     read_prune,
     read_quant,
@@ -46,6 +45,7 @@ from toolchain.values import (
     read_whole,
     unless_false,
 )
+from toolchain.structures import Structure, round_channels
 
 TOP_KEYS = ("prune", "structure", "round", "quant", "first_last", "epochs", "budget", "exclude")
 RULE_KEYS = ("match", "op", "prune", "structure", "quant", "exclude")

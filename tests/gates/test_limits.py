@@ -4,7 +4,7 @@ import pytest
 
 from toolchain.errors import RecipeError
 from toolchain.gates.limits import LIMITS, Gates, option_name, parse_limit, read_gates
-from toolchain.request import Request, read_request
+from toolchain.planning.request import Request, read_request
 
 
 def test_a_table_may_hold_every_limit_and_a_device():

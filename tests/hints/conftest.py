@@ -9,7 +9,7 @@ from calibration.data import Preprocessing
 from toolchain.graph import load_graph
 from toolchain.hints.alternatives import Original
 from toolchain.module import OnnxModule
-from toolchain.workload import load_workload
+from toolchain.running.workload import load_workload
 
 MODEL = """
 <ir_version: 8, opset_import: ["" : 13]>

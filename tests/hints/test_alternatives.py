@@ -3,8 +3,8 @@ import onnxruntime as ort
 import pytest
 
 from toolchain.hints.alternatives import alternatives
-from toolchain.request import Request, read_request
-from toolchain.resolve import make_plan
+from toolchain.planning.request import Request, read_request
+from toolchain.planning.resolve import make_plan
 
 
 def found(original, **asked):

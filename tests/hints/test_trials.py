@@ -7,8 +7,8 @@ from toolchain.errors import RecipeError
 from toolchain.hints import alternatives, trials, try_alternatives
 from toolchain.measure.verdict import is_faster
 from toolchain.pipeline import compress
-from toolchain.request import Request, read_request
-from toolchain.resolve import make_plan
+from toolchain.planning.request import Request, read_request
+from toolchain.planning.resolve import make_plan
 
 CPU = "CPUExecutionProvider"
 

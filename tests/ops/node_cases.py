@@ -121,7 +121,7 @@ def by_its_body(case):
     def others(node):
         return None if (node.domain, node.op) in replaced else find(node)
 
-    with mock.patch("toolchain.program.find", others):
+    with mock.patch("toolchain.execution.program.find", others):
         return outcome_of(case)
 
 

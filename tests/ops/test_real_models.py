@@ -52,7 +52,7 @@ def logistic(function):
     def found(node):
         return replace(find(node), function=function)
 
-    with mock.patch("toolchain.program.find", found):
+    with mock.patch("toolchain.execution.program.find", found):
         return node_by_node(graph, TINY)[0]
 
 

@@ -18,7 +18,7 @@ from toolchain.structures import parse_structure
 
 if TYPE_CHECKING:
     from calibration.data import Preprocessing
-    from toolchain.plan import Allocate, EncodingName, Objective, Precision, TargetName
+    from toolchain.planning.plan import Allocate, EncodingName, Objective, Precision, TargetName
 
 Device = Literal["auto", "cpu", "cuda"]
 Layout = Literal["auto", "nchw", "nhwc"]

@@ -11,21 +11,21 @@ import torch
 
 from calibration.collect import Sampling, collect_grids
 from calibration.dataset import Dataset
-from toolchain.compression import run_passes
-from toolchain.deadline import deadline_for
 from toolchain.errors import RecipeError
+from toolchain.execution.trainable import usable_weights
 from toolchain.export import Wish, activation_formats, activation_values, choose_kernels, kernel_names, write_model
 from toolchain.formats import Grid, TensorFormat
 from toolchain.graph import Graph
 from toolchain.module import OnnxModule
-from toolchain.plan import ExportOptions, Plan
+from toolchain.planning.plan import ExportOptions, Plan
+from toolchain.planning.request import Request, read_request
+from toolchain.planning.resolve import make_plan
 from toolchain.progress import NullProgress
-from toolchain.request import Request, read_request
-from toolchain.resolve import make_plan
-from toolchain.run import Run
-from toolchain.trainable import usable_weights
-from toolchain.trainers import make_trainer
-from toolchain.workload import Workload
+from toolchain.running.compression import run_passes
+from toolchain.running.deadline import deadline_for
+from toolchain.running.run import Run
+from toolchain.running.trainers import make_trainer
+from toolchain.running.workload import Workload
 
 SAMPLES = 4  # for activation ranges and shapes, which is all that data matter for here
 # Most first: of each structure the first ratio that the model can reach, and that is not above what was asked for.

@@ -15,11 +15,11 @@ from toolchain.bench.inputs import Prepared
 from toolchain.bench.measurement import Settings, host_cases, make_job
 from toolchain.bench.rows import HERE, latency_rows
 from toolchain.errors import ToolchainError
+from toolchain.execution.trainable import usable_weights
 from toolchain.graph import save_proto
 from toolchain.hints.alternatives import Alternative, Original, alternatives
 from toolchain.measure.verdict import is_faster, is_overhead
-from toolchain.plan import Plan
-from toolchain.trainable import usable_weights
+from toolchain.planning.plan import Plan
 
 # ResNet-50's 25 million take 4 to 6 s of one core for each structure: at twice as many, trials cease to be a trifle.
 MOST_WEIGHTS = 50_000_000

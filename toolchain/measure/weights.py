@@ -6,12 +6,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from toolchain.execution.trainable import usable_weights
 from toolchain.graph import Graph, Weight, find_weights
 from toolchain.graph.layout import Layout, find_layouts
 from toolchain.measure.histogram import histogram
 from toolchain.measure.structure import DENSE, find_structure
 from toolchain.module import OnnxModule
-from toolchain.trainable import usable_weights
 
 
 class Stored(Protocol):
