@@ -35,6 +35,8 @@ class Regrowth:
         costs: of keeping one weight, by tensor name, by which its worth is divided; 1 where there is none.
         mean: running mean of the gradients at the pruned model, by tensor name.
         mean_square: running mean of their squares.
+        reached: where a gradient since masks moved was not zero. What reads a channel that died then has had none,
+            whatever the means remember; a weight that grew there would stay zero and be counted for nothing.
     """
 
     budgets: tuple[Budget, ...]
@@ -44,6 +46,7 @@ class Regrowth:
     costs: Mapping[str, float] = field(default_factory=dict)
     mean: dict[str, Tensor] = field(default_factory=dict)
     mean_square: dict[str, Tensor] = field(default_factory=dict)
+    reached: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -58,6 +61,8 @@ class Regrowth:
             if name not in means:
                 means[name] = torch.zeros_like(value)
             means[name].lerp_(value, 1 - MEMORY)
+        has = gradient != 0
+        self.reached[name] = self.reached[name] | has if name in self.reached else has
 
     def is_due(self, step: int) -> bool:
         """Return whether masks move after this step."""
@@ -81,11 +86,13 @@ class Regrowth:
         """
         share = self.share * 0.5 * (1 + math.cos(math.pi * done))
         for budget in self.budgets:
-            names = [name for name in budget.names if name in self.mean and latent[name] in optimizer.state]
+            names = [name for name in budget.names if name in self.reached and latent[name] in optimizer.state]
             before = {name: formats[name].mask for name in names}
             masks = {name: mask for name, mask in before.items() if mask is not None}
             kept = sum(int(mask.sum()) for mask in masks.values())
-            stays = max(len(masks), kept - round(share * kept))
+            # What has grown where no gradient comes any more has stayed zero: it is among the least, and goes at once.
+            idle = sum(int((mask & (latent[name] == 0)).sum()) for name, mask in masks.items())
+            stays = max(len(masks), kept - max(idle, round(share * kept)))
             if not masks or stays == kept:
                 continue
             curvature = {name: optimizer.state[latent[name]]["exp_avg_sq"] for name in masks}
@@ -97,19 +104,22 @@ class Regrowth:
             for name, found in grown.items():
                 formats[name] = replace(formats[name], mask=found.mask)
                 _begin(latent[name], optimizer.state[latent[name]], masks[name], found.mask)
+        self.reached.clear()
 
     def _gain(self, name: str) -> Tensor:
         """Return the root of what the loss would fall by with each weight, up to a factor; ranking squares it."""
-        return self.mean[name] / self.mean_square[name].clamp_min(LEAST_SQUARE).sqrt()
+        gain = self.mean[name] / self.mean_square[name].clamp_min(LEAST_SQUARE).sqrt()
+        return gain.masked_fill(~self.reached[name], 0.0)
 
     def state(self) -> State:
         """Return what the next move goes by."""
-        return {"mean": dict(self.mean), "mean_square": dict(self.mean_square)}
+        return {"mean": dict(self.mean), "mean_square": dict(self.mean_square), "reached": dict(self.reached)}
 
     def restore(self, state: State, device: torch.device) -> None:
         """Go on from a state, on ``device``."""
         self.mean = {name: value.to(device) for name, value in state["mean"].items()}
         self.mean_square = {name: value.to(device) for name, value in state["mean_square"].items()}
+        self.reached = {name: value.to(device) for name, value in state["reached"].items()}
 
 
 def _only(masks: Mapping[str, Tensor]) -> dict[str, TensorFormat]:

@@ -3,7 +3,8 @@
 The proximal step of a reweighted l1 norm, ``Z = soft(W + U, lambda a)`` with ``a = 1 / (|z| + eps)`` of the Z before
 (Candes, Wakin and Boyd 2008, section 2.2; for networks Neural Networks 179 (2024) 106534, whose own equations were not
 at hand). Every tensor is measured in units of its root mean square, so that one lambda serves all; lambda is the one at
-which exactly as many weights stay as the set asks for.
+which exactly as many weights stay as the set asks for. That is of single weights: where weights go together, the
+largest of those that go would shrink most of those that stay to nothing.
 """
 
 from dataclasses import dataclass

@@ -45,7 +45,7 @@ from toolchain.planning.values import (
     read_whole,
     unless_false,
 )
-from toolchain.structures import Structure, round_channels
+from toolchain.structures import Structure
 
 TOP_KEYS = ("prune", "structure", "round", "quant", "first_last", "epochs", "budget", "exclude")
 RULE_KEYS = ("match", "op", "prune", "structure", "quant", "exclude")
@@ -85,6 +85,7 @@ class Recipe:
 
     prune: PruneTarget | None = None
     structure: Structure | None = None
+    round_to: int | None = None
     quant: QuantSpec | None = None
     first_last: QuantSpec | Literal[False] | None = None
     rules: tuple[TensorRule, ...] = ()
@@ -124,7 +125,8 @@ def _recipe(table: Toml, where: str) -> Recipe:
     epochs, budget_s = read_training_time(table.get("epochs"), table.get("budget"), where)
     return Recipe(
         prune=read_prune(table["prune"], where) if "prune" in table else None,
-        structure=_overall_structure(table, where),
+        structure=read_structure(table["structure"], where) if "structure" in table else None,
+        round_to=read_whole(table["round"], f"{where}: round") if "round" in table else None,
         quant=read_quant(table["quant"], where) if "quant" in table else None,
         first_last=read_first_last(table["first_last"], where) if "first_last" in table else None,
         rules=(*_exclusions(table.get("exclude", []), where), *_rules(table.get("tensor", []), where)),
@@ -199,8 +201,3 @@ def _rule(table: Toml, where: str) -> TensorRule:
         quant=unless_false(read_quant, table["quant"], where) if "quant" in table else nothing,
         structure=read_structure(table["structure"], where) if "structure" in table else None,
     )
-
-
-def _overall_structure(table: Toml, where: str) -> Structure | None:
-    structure = read_structure(table["structure"], where) if "structure" in table else None
-    return round_channels(structure, read_whole(table["round"], f"{where}: round")) if "round" in table else structure

@@ -86,6 +86,18 @@ def test_of_two_weights_that_with_the_smaller_gradient_grows_if_it_has_less_nois
     assert formats["a"].mask.tolist() == [False, True, False, True]
 
 
+def test_nothing_grows_where_no_gradient_comes_any_more_and_what_has_grown_there_goes():
+    formats, latent, optimizer = start({"a": torch.tensor([1.0, 2, 3, 4, 0, 0])}, {"a": torch.arange(6) < 4})
+    regrowth = Regrowth((Budget(("a",), 4),), "magnitude", share=0.25)
+    regrowth.observe("a", torch.tensor([0, 0, 0, 0, 9.0, 0]))
+    regrowth.move(formats, latent, optimizer, 0.0)
+    assert formats["a"].mask.tolist() == [False, True, True, True, True, False]  # reads a channel that has just died
+    for gradient in ([0, 0, 0, 0, 0, 2.0], [0.0, 0, 0, 0, 0, 0]):
+        regrowth.observe("a", torch.tensor(gradient))
+    regrowth.move(formats, latent, optimizer, 1.0)  # when nothing else moves any more
+    assert formats["a"].mask.tolist() == [False, True, True, True, False, True]
+
+
 def test_tensors_of_no_budget_are_not_observed():
     regrowth = Regrowth((BUDGET,), "magnitude")
     regrowth.observe("c", torch.ones(2))

@@ -3,6 +3,7 @@ import pytest
 from toolchain.augmentation import NONE, Augmentation
 from toolchain.errors import RecipeError
 from toolchain.planning.request import Request, read_request
+from toolchain.structures import UNSTRUCTURED
 
 
 def test_the_request_wins_over_the_recipe_file(recipe_file):
@@ -89,11 +90,23 @@ def test_an_allocation_that_is_asked_for_wins_over_that_of_the_recipe(recipe_fil
         read_request(Request(prune="4x", allocate="flop"))
 
 
+def test_the_reweighted_schedule_is_for_single_weights(recipe_file):
+    path = recipe_file('prune = "4x"\n[prune_schedule]\nschedule = "reweighted"')
+    assert read_request(Request(recipe=path)).prune_schedule.schedule == "reweighted"
+    assert read_request(Request(recipe=path, structure="unstructured")).structure == UNSTRUCTURED
+    message = "'reweighted' shrinks single weights, and structure column is about weights that go together"
+    with pytest.raises(RecipeError, match=message):
+        read_request(Request(recipe=path, structure="column"))
+
+
 def test_channels_are_rounded_as_asked(tmp_path):
     (tmp_path / "r.toml").write_text('prune = "2x"\nstructure = "channel"\nround = 4\n')
     assert str(read_request(Request(recipe=tmp_path / "r.toml")).structure) == "channel4"
     assert str(read_request(Request(recipe=tmp_path / "r.toml", round_to=2)).structure) == "channel2"
     assert str(read_request(Request(prune="2x", structure="filter", round_to=2)).structure) == "filter2"
+    (tmp_path / "only.toml").write_text('prune = "2x"\nround = 4\n')
+    assert str(read_request(Request(recipe=tmp_path / "only.toml", structure="channel")).structure) == "channel4"
+    assert str(read_request(Request(recipe=tmp_path / "r.toml", structure="filter")).structure) == "filter4"
     with pytest.raises(RecipeError, match="column keeps none by number"):
         read_request(Request(prune="2x", structure="column", round_to=8))
     with pytest.raises(RecipeError, match="unstructured keeps none by number"):

@@ -288,6 +288,17 @@ def test_a_ratio_that_an_error_names_is_accepted(cnn, structure, ratio):
         assert ratio != "1500x"
 
 
+@pytest.mark.parametrize("before", ['exclude = ["fc.*"]', '[[tensor]]\nmatch = "fc.*"\nprune = false'])
+def test_n_of_m_says_how_much_and_wins_over_an_earlier_exclusion(cnn, tmp_path, before):
+    step = plan_of(cnn, tmp_path, f'{before}\n[[tensor]]\nmatch = "fc.*"\nstructure = "2:4"').prune
+    assert step.groups == (PruneGroup(("fc.weight",), FC // 2, FC, TWO_OF_FOUR),)
+
+
+def test_a_structure_that_says_no_amount_leaves_excluded_tensors_alone(cnn, tmp_path):
+    text = 'prune = "1.2x"\nexclude = ["fc.*"]\n[[tensor]]\nmatch = "*"\nstructure = "column"'
+    assert "fc.weight" not in plan_of(cnn, tmp_path, text).prune.names
+
+
 def test_a_ratio_that_a_structure_prunes_beyond_is_an_error(cnn, tmp_path):
     with pytest.raises(RecipeError, match=r"pattern keeps at most 128 of 288 weights, not 144") as caught:
         plan_of(cnn, tmp_path, '[[tensor]]\nmatch = "conv2.*"\nprune = "2x"\nstructure = "pattern"')

@@ -47,6 +47,25 @@ def test_a_weight_costs_as_many_products_as_it_takes_part_in_over_all_its_nodes(
     assert weight_costs(module, SAMPLE, "flops", 1) == USES
 
 
+def test_weights_inside_a_branch_are_taken_to_be_used_as_often_as_the_others_on_average():
+    branches = [
+        f"""{branch}_branch = {branch} () => (float[8, 6] {branch}_z) {{
+          {branch}_z = MatMul(u, inside)
+        }}"""
+        for branch in ("then", "else")
+    ]
+    proto = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        network (float[8, 4] x, bool c) => (float[8, 6] z)
+          <float[4, 6] outside = {{{", ".join("1" * 24)}}}, float[6, 6] inside = {{{", ".join("1" * 36)}}}> {{
+          u = MatMul(x, outside)
+          z = If<{", ".join(branches)}>(c)
+        }}
+    """)
+    sample = {"x": np.ones((8, 4), np.float32), "c": np.array(True)}
+    assert count_uses(OnnxModule(load_graph(proto)).eval(), sample) == {"outside": 8.0, "inside": 8.0}
+
+
 def test_milliseconds_are_those_of_the_layer_over_its_weights(module, monkeypatch):
     took = {name: USES[name] * module.tensor(name).numel() * 1e-3 for name in USES if name != "gru"}
     monkeypatch.setattr("toolchain.running.allocation.time_dense", lambda *_: took)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
+from passes.schedule import SCHEDULES
 from toolchain.errors import RecipeError
 from toolchain.gates.limits import Gates, read_gates
 from toolchain.planning.options import lay_over
@@ -19,7 +20,7 @@ from toolchain.planning.values import (
     read_whole,
 )
 from toolchain.recipe import Recipe, read_recipe
-from toolchain.structures import round_channels
+from toolchain.structures import UNSTRUCTURED, round_channels
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,9 @@ def read_request(request: Request) -> Recipe:
     recipe = replace(recipe, prune_schedule=lay_over(recipe.prune_schedule, {"allocate": request.allocate}))
     wanted = {"target": request.target, "objective": request.objective, "encoding": request.encoding}
     recipe = replace(recipe, export=lay_over(recipe.export, wanted))
-    if request.round_to is not None:
-        recipe = replace(recipe, structure=round_channels(recipe.structure, request.round_to))
+    round_to = recipe.round_to if request.round_to is None else request.round_to
+    if round_to is not None:  # here, as the recipe may round the structure that an option names
+        recipe = replace(recipe, structure=round_channels(recipe.structure, round_to))
     if request.gates is not None:
         gates = request.gates if isinstance(request.gates, Gates) else read_gates(request.gates, "gates")
         recipe = replace(recipe, gates=gates.over(recipe.gates))
@@ -110,6 +112,13 @@ def _check_asks(recipe: Recipe) -> None:
     pruned = implied or recipe.prune is not None or any(rule.prune for rule in recipe.rules)
     if any(structures) and not pruned:
         raise RecipeError("structure says what goes together, not how much", hint="add --prune 2x")
+    together = [structure for structure in structures if structure not in (None, UNSTRUCTURED)]
+    if together and SCHEDULES[recipe.prune_schedule.schedule].reweighted:
+        raise RecipeError(
+            f"[prune_schedule]: schedule {recipe.prune_schedule.schedule!r} shrinks single weights, and structure "
+            f"{together[0]} is about weights that go together",
+            hint="leave structure out, or choose another schedule",
+        )
     if recipe.first_last is not None and recipe.quant is None:
         raise RecipeError("first_last says what differs from quant, which is not given", hint="add --quant 2bit")
     if not pruned and recipe.quant is None and not any(rule.quant for rule in recipe.rules):

@@ -43,7 +43,7 @@ def make_plan(graph: Graph, recipe: Recipe) -> Plan:
         for name in _matched(rule, weights):
             wish = wishes[name]
             wishes[name] = _Wish(
-                wish.prune if rule.prune is None else rule.prune,
+                _prune_wish(wish, rule),
                 wish.quant if rule.quant is None else rule.quant,
                 rule.structure or wish.structure,
             )
@@ -61,6 +61,14 @@ def make_plan(graph: Graph, recipe: Recipe) -> Plan:
         calibration=recipe.calibration,
         export=recipe.export,
     )
+
+
+def _prune_wish(wish: _Wish, rule: TensorRule) -> PruneTarget | Literal[False] | None:
+    """Return what holds after a rule: N:M says how much as well, and so wins over an earlier exclusion."""
+    if rule.prune is not None:
+        return rule.prune
+    is_amount = rule.structure is not None and rule.structure.kind == "n:m"
+    return None if is_amount and wish.prune is False else wish.prune
 
 
 def _nothing_to_do(graph: Graph, weights: tuple[Weight, ...]) -> RecipeError:

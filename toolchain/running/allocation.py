@@ -41,24 +41,32 @@ def weight_costs(
         return uses
     sizes = {name: math.prod(module.graph.initializers.shape(name)) for name in uses}
     times = time_dense(module, uses, sample, threads)
-    # What cannot be timed alone, such as the body of a loop, is taken to be as fast as the rest.
+    # What cannot be timed alone, such as the body of a loop, is taken to be as fast per product as the rest.
     counted = sum(uses[name] * sizes[name] for name in times)
     rate = sum(times.values()) / counted if counted else 1.0
     return {name: times.get(name, uses[name] * sizes[name] * rate) / sizes[name] for name in uses}
 
 
 def count_uses(module: OnnxModule, sample: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Return how many products each prunable weight takes part in, at least one, in one run on ``sample``."""
+    """Return how many products each prunable weight takes part in, at least one, in one run on ``sample``.
+
+    Shapes inside the branches and bodies of ``If``, ``Loop`` and ``Scan`` are not known here: weights that only they
+    use are taken to be used as often as the others are on average.
+    """
     graph = module.graph
     users = {w.name: graph.consumers()[w.name] for w in find_weights(graph) if not w.reason}
     seen = set(graph.nodes)
     wanted = {_measure_at(node) for pairs in users.values() for node, _ in pairs if node in seen}
     with torch.no_grad():
         shapes = {name: tuple(value.shape) for name, value in module.run(sample, sorted(wanted)).items()}
-    return {
+    counted = {
         name: max(1.0, sum(_uses(graph, node, position, shapes) for node, position in pairs if node in seen))
         for name, pairs in users.items()
+        if any(node in seen for node, _ in pairs)
     }
+    sizes = {name: math.prod(graph.initializers.shape(name)) for name in counted}
+    mean = sum(counted[name] * size for name, size in sizes.items()) / max(1, sum(sizes.values()))
+    return {name: counted.get(name, max(1.0, mean)) for name in users}
 
 
 _BY_INPUT = ("ConvTranspose", "GRU", "LSTM", "RNN")  # each input value meets every weight of its channel once

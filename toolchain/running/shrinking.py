@@ -28,8 +28,8 @@ CONVOLUTION_RANK = 3
 def remove_dead(plan: Plan, run: Run) -> None:
     """Replace the module of ``run`` by one without dead channels; it computes what it did.
 
-    Nothing changes where there are none, or where the model cannot be traced. Nonzero weights that go out are counted
-    in ``run.done.dead``: pruning kept them, and its count is exact only with them.
+    Nothing changes where there are none, or where the model cannot be traced. Kept weights that go out are counted in
+    ``run.done.dead``: pruning kept them, and its count is exact only with them.
     """
     trainer = run.trainer
     module, sample = trainer.module.eval(), trainer.example()
@@ -53,14 +53,15 @@ def remove_dead(plan: Plan, run: Run) -> None:
     trainer.module = shrink_module(module, channels, dead.channels)
     run.done.removed.append({name: indices.tolist() for name, indices in dead.channels.items()})
     names = [weight.name for weight in usable_weights(module.graph) if not weight.reason]
-    left = _nonzero(trainer.module, names)
-    for name, count in _nonzero(module, names).items():
+    left = _kept(trainer.module, names)
+    for name, count in _kept(module, names).items():
         run.done.dead[name] = run.done.dead.get(name, 0) + count - left[name]
 
 
-def _nonzero(module: OnnxModule, names: Iterable[str]) -> dict[str, int]:
-    """Return how many weights of every tensor are not zero."""
-    return {name: int(torch.count_nonzero(module.tensor(name))) for name in names}
+def _kept(module: OnnxModule, names: Iterable[str]) -> dict[str, int]:
+    """Return how many weights of every tensor its mask keeps, or are not zero where it has none."""
+    masks = {name: fmt.mask for name, fmt in module.formats.items() if fmt.mask is not None}
+    return {name: int(torch.count_nonzero(masks.get(name, module.tensor(name)))) for name in names}
 
 
 def _stay(graph: Graph, whole: AbstractSet[Axis], rounded: Mapping[str, int], group: ChannelGroup, needed: int) -> int:
