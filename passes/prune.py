@@ -34,7 +34,8 @@ class Prune(Pass):
         score: how weights are ranked over tensors, a key of ``SCORES``.
         start: ratio that the progressive targets begin at; None is near the target.
         admm_share: part of the allowance spent in ADMM, the rest trains the survivors; None for the usual.
-        regrow_share: part of the allowance in which masks of single weights still move; other structures do without.
+        regrow_share: part of the allowance in which masks of single weights still move, at most what ADMM leaves; other
+            structures do without.
         layouts: by tensor name, for structures.
         dense: weights before compression, by tensor name, which training of the survivors may begin with.
         blend: part of that training over which they fade; 0 does without.
@@ -69,9 +70,9 @@ class Prune(Pass):
         LeNet-5 at 246x and ResNet-20 at 10x end the same. After a schedule with restarts training begins anew.
         """
         singles = tuple(budget for budget in self.budgets if budget.structure == UNSTRUCTURED)
-        regrowing = self.regrow_share if singles else 0.0
         usual = SHARE_OF_SINGLES if singles else SHARE_OF_STRUCTURES
-        searching = min(usual if self.admm_share is None else self.admm_share, 1 - regrowing)
+        searching = usual if self.admm_share is None else self.admm_share
+        regrowing = min(self.regrow_share, 1 - searching) if singles else 0.0
         anew = regrowing or self.schedule.restarts
         first, last = ((0.0, 1.0), (0.0, 1.0)) if anew else ((0.0, searching), (searching, 1.0))
         admm = Phase("prune", searching, partial(self._admm, span=first), self._project, is_final=not regrowing)

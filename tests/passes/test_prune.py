@@ -45,6 +45,7 @@ def test_the_shares_of_the_phases_make_a_whole():
         phases = Prune((Budget(("w1", "w2"), 36),), Schedule(), **options).phases()
         assert sum(phase.share for phase in phases) == pytest.approx(1.0)
         assert all(phase.share >= 0 for phase in phases)
+        assert phases[0].share == options.get("admm_share", 0.5)
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ class PruneSchedule:
         admm_share: part of the training time spent in ADMM; the rest is masked fine-tuning. None is what suits the
             structures: half for single weights, less for others.
         regrow_share: part of the training time after that in which masks of single weights go on searching: the least
-            of the kept are dropped and others grow; 0 does without.
+            of the kept are dropped and others grow; at most what ADMM leaves, and 0 does without.
         blend: part of the fine-tuning over which the dense weights fade that it begins with; 0 begins without them.
     """
 
