@@ -125,6 +125,17 @@ def test_a_weight_behind_a_constant_expression_is_shown_as_compress_sees_it(tmp_
     assert "note: folded constant expressions" in render_inspection(found, width=120)
 
 
+def test_a_model_of_half_precision_is_shown_as_compress_sees_it(tmp_path):
+    text = """
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float16[1, 3] x) => (float16[1, 2] y) <float16[3, 2] w = {1, 2, 3, 4, 5, 6}> { y = MatMul(x, w) }
+    """
+    found = inspect(saved(text, tmp_path))
+    assert [(row.name, row.reason) for row in found.tensors] == [("w", "")]
+    assert found.inputs[0].dtype == "float16"
+    assert "float32" in found.note
+
+
 def test_what_is_not_a_model_is_an_error(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"GIF89a" * 10)
     with pytest.raises(ModelError, match="not an ONNX file"):

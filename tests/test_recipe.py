@@ -96,6 +96,7 @@ def test_a_full_recipe_reaches_every_option(recipe_file):
         ("quant = 2", "quant: got a whole number 2, expected a text"),
         ('quant = "2bits"', "did you mean 2bit"),
         ("epochs = 1.5", "epochs: got 1.5, expected a whole number"),
+        ("round = 0", "round: got 0, expected a whole number of at least 1"),
         ("epochs = true", "epochs: got True"),
         ('epochs = 1\nbudget = "1m"', "recipe.toml: epochs and budget exclude each other"),
         ("budget = [1]", "budget: got a list"),

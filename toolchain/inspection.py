@@ -18,7 +18,7 @@ from rich.text import Text
 
 from toolchain.execution.program import survey
 from toolchain.execution.trainable import usable_weights
-from toolchain.graph import Graph, Node, Value, Weight, load_graph, model_files, simplify
+from toolchain.graph import Graph, Node, Value, Weight, load_graph, model_files, simplify, widen
 from toolchain.planning.pruning import largest_ratio
 
 
@@ -101,7 +101,8 @@ def inspect(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Inspecti
         ModelError: the file cannot be read or is not a valid ONNX model.
     """
     original = load_graph(model)
-    graph, note = simplify(original)
+    wide, widened = widen(original)
+    graph, note = simplify(wide)
     frozen, unsupported = survey(graph)
     weights = usable_weights(graph)
     total = sum(weight.size for weight in weights)
@@ -120,7 +121,7 @@ def inspect(model: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Inspecti
         weights=total,
         usable_weights=usable_size,
         largest_ratio=largest_ratio(usable_size, len(usable)) if usable else None,
-        note=note,
+        note="; ".join(filter(None, (widened, note))),
     )
 
 

@@ -126,7 +126,7 @@ def _recipe(table: Toml, where: str) -> Recipe:
     return Recipe(
         prune=read_prune(table["prune"], where) if "prune" in table else None,
         structure=read_structure(table["structure"], where) if "structure" in table else None,
-        round_to=read_whole(table["round"], f"{where}: round") if "round" in table else None,
+        round_to=read_whole(table["round"], f"{where}: round", 1) if "round" in table else None,
         quant=read_quant(table["quant"], where) if "quant" in table else None,
         first_last=read_first_last(table["first_last"], where) if "first_last" in table else None,
         rules=(*_exclusions(table.get("exclude", []), where), *_rules(table.get("tensor", []), where)),

@@ -7,6 +7,7 @@ from onnx import numpy_helper
 from toolchain.channels import find_channels, remove_channels, trace
 from toolchain.errors import ModelError
 from toolchain.graph import load_graph
+from toolchain.graph.constants import add_initializers
 from toolchain.module import OnnxModule
 
 IMAGE = "float[N,4,5,5] x"
@@ -79,6 +80,22 @@ def test_initializers_that_are_listed_as_inputs_are_listed_as_they_are():
     }
     assert dims["w"] == [5, 4, 1, 1]
     assert run(small, feed_of(small))[0].shape == (2, 3, 5, 5)
+
+
+@pytest.mark.parametrize("shape", ["c", "k"], ids=["computed", "constant"])
+def test_old_files_say_anew_how_many_channels_are_flattened(shape):
+    body = (
+        "h = Conv(x, w, b) r = Relu(h) d = Shape(r) n = Gather(d, i) "
+        f"u = Unsqueeze<axes=[0]>(n) c = Concat<axis=0>(u, l) f = Reshape(r, {shape}) y = MatMul(f, v)"
+    )
+    constants = SHAPES | {"v": (150, 3), "i": ints(0).reshape(()), "l": ints(150), "k": ints(-1, 150)}
+    graph = model_of(IMAGE, body, 8, ir_version=3, **constants)
+    add_initializers(graph.proto, [graph.proto.graph.initializer.pop() for _ in constants])
+    graph = load_graph(graph.proto)
+    small = remove_channels(graph, channels_of(graph), {"w": [0, 3]})
+    onnx.checker.check_model(small.proto)
+    wanted = run(zeroed(graph, channels_of(graph), {"w": [0, 3]}, BOTH), feed_of(graph))[0]
+    np.testing.assert_allclose(run(small, feed_of(graph))[0], wanted, atol=1e-4)
 
 
 def test_constants_of_every_kind_are_cut():

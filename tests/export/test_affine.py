@@ -57,6 +57,22 @@ def test_the_float_kernel_gives_back_every_grid_bit_for_bit(build, model, grid, 
     np.testing.assert_array_equal(found, expected)
 
 
+def test_blocks_are_written_by_what_an_old_opset_has(build):
+    text, shape, axis, x = MODELS["MatMul"]
+    old = text.replace("17", "9").replace("y = MatMul(x, w)", "h = MatMul(x, w) u = Upsample(h, s) y = Neg(u)")
+    old = old.replace("=> (float[N, 9] y)", "=> (float[N, 9] y) <float[2] s = {1.0, 1.0}>")  # cannot be converted
+    module = build(old, {"w": shape})
+    weight = module.tensor("w").detach()
+    found = TensorFormat(None, fit_grid(weight, None, level_target(parse_quant("4bit,block16"), False, axis)))
+    with torch.no_grad():
+        module.tensor("w").copy_(found.project(weight))
+    module.formats["w"] = found
+    written = write_model(module, {}).proto
+    assert written.opset_import[0].version == 9
+    result = open_session(written, threads=1).run(None, {"x": x.astype(np.float32)})[0]
+    np.testing.assert_array_equal(-result, module.tensor("w").detach().numpy())
+
+
 @pytest.mark.parametrize(("model", "grid"), list(itertools.product(MODELS, GRIDS)))
 def test_kernels_take_a_grid_exactly_or_say_why_not(build, calibrate, model, grid):
     module, x = on_grid(build, model, grid, 1.0)

@@ -51,6 +51,22 @@ def test_what_the_model_computes_from_constants_itself_is_no_decoding(build, com
         check_folded(data)
 
 
+INLINED = """
+<ir_version: 10, opset_import: ["" : 21]>
+net (float[N, 64, 2, 2] x) => (float[N, 64, 2, 2] y)
+{
+  [n] h = Conv (x, w)
+  y = GroupNormalization <num_groups = 4> (h, s, b)
+}
+"""
+
+
+def test_what_the_runtime_makes_of_an_operator_without_a_kernel_is_no_decoding(build, compress):
+    module = build(INLINED, {"w": (64, 64, 1, 1), "s": (64,), "b": (64,)})
+    compress(module, 0.3, (-2, -1, 1, 2))
+    check_folded(write_model(module, {}).proto.SerializeToString(), module.graph)
+
+
 def test_a_node_that_was_added_is_named_beside_the_models_own():
     added = onnx.parser.parse_model(UNFOLDED)
     plain = onnx.parser.parse_model(UNFOLDED.replace("kept = Compress (w, keep)", "").replace("kept)", "w)"))

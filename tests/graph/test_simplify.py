@@ -72,6 +72,23 @@ def test_an_initializer_that_is_still_used_elsewhere_stays():
     assert compressible(simplified) == ["h", "t"]
 
 
+def test_a_weight_made_of_a_tensor_that_is_read_otherwise_is_left():
+    body = "e = Gather(t, i) a = Add(x, e) h = Transpose(t) y = MatMul(a, h)"  # an embedding and its head
+    graph = graph_of(body, f"{T}, int64[1] i = {{0}}")
+    assert simplify(graph) == (
+        graph,
+        "1 weight is computed from a tensor that is read otherwise too, and left: a copy would make the file larger",
+    )
+
+
+def test_a_weight_that_is_an_output_as_well_is_not_copied():
+    proto = graph_of("h = Transpose(t) y = MatMul(x, h)", T).proto
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("t", onnx.TensorProto.FLOAT, [4, 3]))
+    simplified, note = simplify(load_graph(proto))
+    assert compressible(simplified) == []
+    assert "left" in note
+
+
 def test_names_of_what_stays_do_not_change():
     graph = graph_of("h = Transpose(t) m = MatMul(x, h) y = Relu(m)", T)
     graph.proto.metadata_props.add(key="k", value="v")

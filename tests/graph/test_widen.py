@@ -47,6 +47,22 @@ def test_it_computes_the_same_between_the_same_inputs_and_outputs():
         np.testing.assert_allclose(left.astype(np.float32), right.astype(np.float32), atol=2e-3)
 
 
+def test_constants_and_inputs_may_be_outputs():
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float16[2] x) => (float16[2] y, float16[2] w, float16[2] x) { y = Mul (x, w) }"""
+    proto = onnx.parser.parse_model(text)
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([0.5, 2], np.float16), "w"))
+    graph = load_graph(proto)
+    wide, _ = widen(graph)
+    x = np.array([3, 4], np.float16)
+    found = open_session(wide.proto, threads=1).run(None, {"x": x})
+    assert [(item.dtype, item.tolist()) for item in found] == [
+        (np.float16, [1.5, 8.0]),
+        (np.float16, [0.5, 2.0]),
+        (np.float16, [3.0, 4.0]),
+    ]
+
+
 def test_a_model_of_float32_stays_as_it_is():
     text = '<ir_version: 8, opset_import: ["" : 17]> net (float[2] x) => (float[2] y) { y = Add (x, x) }'
     graph = load_graph(onnx.parser.parse_model(text))

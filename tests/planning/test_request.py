@@ -69,7 +69,8 @@ def test_neither_prune_nor_quant_is_an_error(recipe_file, text):
     [
         (Request(prune="36x", epochs=2, budget="10m"), "epochs and budget exclude each other"),
         (Request(prune="36x", epochs=-1), "epochs: got -1"),
-        (Request(prune="36x", seed=-1), "seed: got -1"),
+        (Request(prune="36x", seed=-1), "seed: got -1, expected a whole number of at least 0"),
+        (Request(prune="36x", seed=2**70), "seed: got .*, expected a whole number of at most 9223372036854775807"),
         (Request(prune="36x", device="gpu"), "device: got 'gpu', expected one of auto, cpu, cuda"),
         (Request(prune=36), "ambiguous"),
         (Request(prune=True), "prune: got a boolean"),

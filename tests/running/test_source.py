@@ -1,3 +1,4 @@
+import numpy as np
 import onnx
 import onnx.parser
 import pytest
@@ -47,6 +48,18 @@ def test_what_is_no_tensor_of_numbers_is_refused(tmp_path, text, message):
     with pytest.raises(ModelError, match=message) as caught:
         load_source(save(text, tmp_path / "ports.onnx"))
     assert "cut the graph" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_that_is_no_number_is_refused(tmp_path, value):
+    path = save("g (float[2, 3] x) => (float[2, 4] y) { y = MatMul(x, w) }", tmp_path / "nan.onnx")
+    proto = onnx.load(path)
+    weight = np.ones((3, 4), np.float32)
+    weight[1, 2] = value
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(proto, path)
+    with pytest.raises(ModelError, match="weight 'w' of MatMul holds NaN or infinity"):
+        load_source(path)
 
 
 def test_a_weight_that_the_graph_hides_is_brought_to_light(tmp_path):

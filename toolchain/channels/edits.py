@@ -12,6 +12,7 @@ from toolchain.channels.rules.common import integer, is_given
 from toolchain.channels.rules.layout import pad_amounts, resized_axes, slice_bounds
 from toolchain.channels.space import Axis
 from toolchain.graph import Node
+from toolchain.graph.constants import add_initializers
 
 
 @dataclass
@@ -55,17 +56,22 @@ class Editor:
     def set_input(self, node: Node, position: int, array: np.ndarray) -> None:
         """Give a node a constant of its own; the one that it had may be another node's too."""
         name = self._name(f"{node.outputs[0]}/{position}")
-        self.proto.graph.initializer.append(numpy_helper.from_array(array, name))
+        add_initializers(self.proto, [numpy_helper.from_array(array, name)])
         self._redirect(node, position, name)
 
     def set_entries(self, node: Node, position: int, entries: np.ndarray, changed: np.ndarray) -> None:
-        """Replace entries of an input that is computed when the model runs."""
+        """Replace int64 entries of an input that is computed when the model runs; opsets 7 and 8 have no Where."""
         name = self._name(f"{node.outputs[0]}/{position}")
-        constants = [numpy_helper.from_array(array, f"{name}/{k}") for k, array in enumerate((changed, entries))]
-        self.proto.graph.initializer.extend(constants)
-        patch = helper.make_node("Where", [constants[0].name, constants[1].name, node.inputs[position]], [name], name)
-        where = next(k for k, item in enumerate(self.proto.graph.node) if item.output[0] == node.outputs[0])
-        self.proto.graph.node.insert(where, patch)
+        stays, wanted = f"{name}/stays", f"{name}/wanted"
+        arrays = {stays: (~changed).astype(np.int64), wanted: entries * changed}
+        add_initializers(self.proto, (numpy_helper.from_array(array, key) for key, array in arrays.items()))
+        patches = [
+            helper.make_node("Mul", [node.inputs[position], stays], [f"{name}/rest"], f"{name}/rest"),
+            helper.make_node("Add", [f"{name}/rest", wanted], [name], name),
+        ]
+        for patch in patches:
+            where = next(k for k, item in enumerate(self.proto.graph.node) if item.output[0] == node.outputs[0])
+            self.proto.graph.node.insert(where, patch)
         self.nodes[node.outputs[0]] = self.proto.graph.node[where + 1]
         self._redirect(node, position, name)
 

@@ -14,6 +14,8 @@ from toolchain.export.encodings import Content, encode_smallest
 from toolchain.export.weights import weight_levels, weight_scale, weight_zero
 from toolchain.formats import Grid
 
+SLICE_BY_INPUTS = 10  # the opset from which Slice takes its bounds as inputs
+
 
 def store_affine(draft: Draft, name: str, grid: Grid) -> None:
     """Store float32 weight ``name`` as levels, zero points and scales, which may run along blocks."""
@@ -35,7 +37,9 @@ def store_affine(draft: Draft, name: str, grid: Grid) -> None:
     )
     child.node("Mul", [value, add_scale(child, scale.reshape(across))], output=output)
     if grid.block_size:
-        _from_blocks(child, output, (shape[axis], *np.delete(shape, axis).tolist()), axis, name, levels[0].size)
+        moved = (shape[axis], *np.delete(shape, axis).tolist())
+        value = _without_fill(child, output, moved, levels[0].size, draft.graph.opset)
+        _to_place(child, value, moved, axis, name)
     draft.adopt(name, encoding, "float", child)
 
 
@@ -77,12 +81,19 @@ def _in_blocks(levels: np.ndarray, blocks: int, size: int) -> np.ndarray:
     return np.pad(rows, ((0, 0), (0, blocks * size - rows.shape[1]))).reshape(len(levels), blocks, size)
 
 
-def _from_blocks(builder: Builder, value: str, moved: tuple[int, ...], axis: int, output: str, padded: int) -> None:
-    """Add nodes that make the weight of its blocks; ``moved`` is its shape with ``axis`` first."""
+def _without_fill(builder: Builder, value: str, moved: tuple[int, ...], padded: int, opset: int) -> str:
+    """Add nodes that drop what fills up the last block; ``moved`` is the shape with the axis of blocks first."""
     others = int(np.prod(moved[1:]))
-    if padded != others:
-        value = builder.node("Reshape", [value, builder.ints([moved[0], padded])])
-        value = builder.node("Slice", [value, builder.ints([0]), builder.ints([others]), builder.ints([1])])
+    if padded == others:
+        return value
+    value = builder.node("Reshape", [value, builder.ints([moved[0], padded])])
+    if opset < SLICE_BY_INPUTS:
+        return builder.node("Slice", [value], {"starts": [0], "ends": [others], "axes": [1]})
+    return builder.node("Slice", [value, builder.ints([0]), builder.ints([others]), builder.ints([1])])
+
+
+def _to_place(builder: Builder, value: str, moved: tuple[int, ...], axis: int, output: str) -> None:
+    """Add nodes that give the weight its shape; ``moved`` is that with ``axis`` first."""
     if axis == 0:
         builder.node("Reshape", [value, builder.ints(moved)], output=output)
         return

@@ -12,6 +12,9 @@ from toolchain.graph import Graph
 # A session leaves it on constants where it has no integer operator for what follows; it is no decoding.
 _MAY_REMAIN = ("DequantizeLinear",)
 
+# What a session calls the values inside an operator of the model for which it has no kernel, but a function.
+_INLINED = "_inlfunc_"
+
 
 def optimized_graph(model: onnx.ModelProto | Path | bytes) -> onnx.GraphProto:
     """Return the graph that an ONNX Runtime session on the CPU executes, without the values of large constants.
@@ -42,7 +45,8 @@ def check_folded(model: Path | bytes, original: Graph | None = None) -> None:
     constant.add("")
     remaining = []
     for node in graph.node:
-        if node.input and constant.issuperset(node.input) and not own.issuperset(node.output):
+        is_own = all(name in own or name.startswith(_INLINED) for name in node.output)
+        if node.input and constant.issuperset(node.input) and not is_own:
             constant.update(node.output)
             if node.op_type not in _MAY_REMAIN:
                 remaining.append(node)

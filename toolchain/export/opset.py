@@ -12,6 +12,8 @@ from toolchain.graph import Graph
 from toolchain.graph.build import build_graph
 from toolchain.graph.trial import TOLERANCE, largest_difference
 
+_REFUSALS = (ToolchainError, onnx.version_converter.ConvertError, onnx.checker.ValidationError)
+
 
 def raise_opset(graph: Graph, needed: int) -> Graph:
     """Return the graph at the opset that packed tensors and the kernels need, or as it is where it has it already.
@@ -46,7 +48,7 @@ def _converted(graph: Graph, opset: int) -> Graph | str:
         onnx.checker.check_model(proto)
         converted = build_graph(proto, graph.path)
         problem = _difference(graph, converted)
-    except (ToolchainError, RuntimeError, ValueError, IndexError, onnx.checker.ValidationError) as error:
+    except (*_REFUSALS, RuntimeError, ValueError, IndexError) as error:
         return str(error).strip()
     if problem:
         return problem

@@ -3,8 +3,8 @@
 import onnx
 from google.protobuf.message import EncodeError
 
+from toolchain.graph.constants import IR_FREE_INITIALIZERS
 from toolchain.graph.external import tensors_of
-from toolchain.graph.model import IR_FREE_INITIALIZERS
 
 # What files that run do not keep to, above all those that ONNX Runtime's own optimizer saves, as the checker says it.
 FORGIVEN = ("No Op registered for", "in initializer but not in graph input", "Field 'shape' of 'type' is required")

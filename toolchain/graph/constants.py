@@ -1,5 +1,6 @@
 """Constant tensors as the file holds them: reads their values, and writes others in their place."""
 
+from collections.abc import Iterable
 from io import BytesIO
 from math import prod
 
@@ -16,11 +17,22 @@ Constant = onnx.TensorProto | onnx.SparseTensorProto | onnx.AttributeProto
 MAX_SPARSE_GROWTH = 4096
 FREE_SPARSE_BYTES = 2**26
 
+# Until this version of the intermediate representation every initializer is listed as an input too.
+IR_FREE_INITIALIZERS = 4
+
 MAX_RANK = 64  # of numpy
 
 # Bits of the element types that are packed several to a byte; older versions of onnx lack some of them.
 _PACKED = {"INT2": 2, "UINT2": 2, "INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
 _BITS = {number: _PACKED[name] for name, number in onnx.TensorProto.DataType.items() if name in _PACKED}
+
+
+def add_initializers(proto: onnx.ModelProto, tensors: Iterable[onnx.TensorProto]) -> None:
+    """Give a model more initializers, in place; below IR version 4 every one of them must be an input as well."""
+    for tensor in tensors:
+        proto.graph.initializer.append(tensor)
+        if proto.ir_version < IR_FREE_INITIALIZERS:
+            proto.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
 
 
 def constant_of(attribute: onnx.AttributeProto) -> Constant:

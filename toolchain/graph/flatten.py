@@ -5,9 +5,10 @@ from dataclasses import replace
 import onnx
 from onnx import helper, numpy_helper
 
+from toolchain.graph.constants import IR_FREE_INITIALIZERS
 from toolchain.graph.functions import is_constant
 from toolchain.graph.io import load_graph
-from toolchain.graph.model import IR_FREE_INITIALIZERS, Body, Graph, Node
+from toolchain.graph.model import Body, Graph, Node
 from toolchain.graph.names import take_name
 
 

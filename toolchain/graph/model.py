@@ -16,9 +16,6 @@ Attribute = Union[int, float, str, bytes, list[int], list[float], list[str], np.
 
 MIN_OPSET = 7
 
-# Until this version of the intermediate representation every initializer is listed as an input too.
-IR_FREE_INITIALIZERS = 4
-
 
 @dataclass(frozen=True, eq=False)
 class Node:

@@ -13,6 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from toolchain.errors import ModelError
+from toolchain.graph.constants import IR_FREE_INITIALIZERS, add_initializers
 from toolchain.graph.flatten import flatten
 from toolchain.graph.io import load_graph
 from toolchain.graph.model import Graph, Node
@@ -57,9 +58,11 @@ def simplify(graph: Graph) -> tuple[Graph, str]:
 
 def _simplified(graph: Graph) -> tuple[Graph, str]:
     sources = _constant_values(graph)
-    hidden = _hidden_weights(graph, sources)
+    every = _hidden_weights(graph, sources)
+    hidden = [name for name in every if not _is_tied(graph, sources, name)]
+    tied = _tied_note(len(every) - len(hidden))
     if not hidden:
-        return graph, ""
+        return graph, tied
     kept = "weights that the graph computes from constants were left as they are"
     try:
         folded = _fold(graph, sources, hidden)
@@ -70,8 +73,16 @@ def _simplified(graph: Graph) -> tuple[Graph, str]:
         return graph, f"{kept}, since folding changed an output by {difference:.1e}"
     gained = _compressible(folded) - _compressible(graph)
     if gained <= 0:
-        return graph, ""
-    return folded, f"folded constant expressions that hid {gained} weight{'s' if gained > 1 else ''}"
+        return graph, tied
+    done = f"folded constant expressions that hid {gained} weight{'s' if gained > 1 else ''}"
+    return folded, "; ".join(filter(None, (done, tied)))
+
+
+def _tied_note(count: int) -> str:
+    if not count:
+        return ""
+    who = "1 weight is" if count == 1 else f"{count} weights are"
+    return f"{who} computed from a tensor that is read otherwise too, and left: a copy would make the file larger"
 
 
 def _constant_values(graph: Graph) -> dict[str, Node]:
@@ -83,6 +94,23 @@ def _constant_values(graph: Graph) -> dict[str, Node]:
         if constant and node.op not in OPAQUE and not node.bodies:
             found |= dict.fromkeys(filter(None, node.outputs), node)
     return found
+
+
+def _is_tied(graph: Graph, sources: Mapping[str, Node], name: str) -> bool:
+    """Return whether a weight is made of a tensor that something else keeps, such as an embedding that is read by rows.
+
+    The weight would be a second tensor beside it, and the file larger than before however small that becomes.
+    """
+    if _behind_identities(name, sources) in graph.initializers:
+        return False
+    made = _ancestors(sources, [name])
+    tensors = {key for key in made & graph.initializers.keys() if len(graph.initializers.shape(key)) > 1}
+    kept = {value.name for value in graph.outputs}
+    for node in graph.nodes:
+        if made.isdisjoint(node.outputs):
+            taken = weight_inputs(node)
+            kept |= {key for position, key in enumerate(node.inputs) if position not in taken}
+    return not tensors.isdisjoint(kept)
 
 
 def _hidden_weights(graph: Graph, sources: Mapping[str, Node]) -> list[str]:
@@ -108,11 +136,7 @@ def _fold(graph: Graph, sources: Mapping[str, Node], hidden: list[str]) -> Graph
     folded = [node for node in proto.graph.node if not set(node.output) & values.keys()]
     del proto.graph.node[:]
     proto.graph.node.extend(folded)
-    for name, value in values.items():
-        tensor = numpy_helper.from_array(value, name)
-        proto.graph.initializer.append(tensor)
-        if proto.ir_version < 4:  # up to IR 3 every initializer must be an input
-            proto.graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, value.shape))
+    add_initializers(proto, (numpy_helper.from_array(value, name) for name, value in values.items()))
     _remove_unused(proto.graph, _ancestors(sources, hidden) - values.keys())
     return replace(load_graph(proto), path=graph.path)
 
@@ -142,7 +166,7 @@ def _evaluate(graph: Graph, sources: Mapping[str, Node], names: list[str]) -> di
     needed = _ancestors(sources, names)
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
-    proto.ir_version = max(proto.ir_version, 4)  # before, every initializer had to be an input
+    proto.ir_version = max(proto.ir_version, IR_FREE_INITIALIZERS)
     nodes = [node for node in graph.proto.graph.node if needed & set(node.output) and node.op_type != "Constant"]
     proto.graph.CopyFrom(
         onnx.helper.make_graph(

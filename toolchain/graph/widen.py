@@ -65,9 +65,13 @@ def _cast_ports(graph: onnx.GraphProto, fed: set[str]) -> None:
         before.append(helper.make_node("Cast", [value.name], [inner], to=_FLOAT))
         _rename(nodes, value.name, inner)
     for value in graph.output:
-        if value.type.tensor_type.elem_type == _HALF:
+        if value.type.tensor_type.elem_type == _HALF and value.name not in fed:
             inner = take_name(f"{value.name}_float", taken)
             _rename(nodes, value.name, inner)
+            for constant in (item for item in graph.initializer if item.name == value.name):
+                constant.name = inner
+            for listed in (item for item in graph.input if item.name == value.name):
+                listed.name = inner
             after.append(helper.make_node("Cast", [inner], [value.name], to=_HALF))
     graph.ClearField("node")
     graph.node.extend([*before, *nodes, *after])

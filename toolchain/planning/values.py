@@ -20,6 +20,8 @@ from toolchain.errors import RecipeError
 from toolchain.planning.options import located, wrong_type
 from toolchain.structures import Structure, parse_structure
 
+LARGEST = 2**63 - 1
+
 _Parsed = TypeVar("_Parsed", PruneTarget, QuantSpec, Structure, float)
 _Target = TypeVar("_Target", PruneTarget, QuantSpec)
 
@@ -81,8 +83,9 @@ def read_training_time(epochs: object, budget: object, where: str) -> tuple[int 
     return None, _parsed(parse_duration, _written(budget), where)
 
 
-def read_whole(value: object, what: str) -> int:
-    """Return a whole number; ``what`` names it in the error."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise RecipeError(f"{what}: got {value!r}, expected a whole number of at least 0")
+def read_whole(value: object, what: str, least: int = 0) -> int:
+    """Return a whole number that 64 bits hold; ``what`` names it in the error."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST:
+        wanted = f"at least {least}" if not isinstance(value, int) or value < least else f"at most {LARGEST}"
+        raise RecipeError(f"{what}: got {value!r}, expected a whole number of {wanted}")
     return value

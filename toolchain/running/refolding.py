@@ -12,6 +12,7 @@ from torch import Tensor
 from toolchain.export.normalized import Affine, affine_of, normalization_of
 from toolchain.formats import TensorFormat
 from toolchain.graph import Graph, Node, load_graph
+from toolchain.graph.constants import add_initializers
 from toolchain.graph.names import take_name
 from toolchain.module import OnnxModule
 
@@ -105,7 +106,7 @@ def _without(graph: Graph, folds: Sequence[_Fold]) -> Graph:
             bias = _bias(graph, fold.conv)
             if bias not in node.input:
                 zeros = np.zeros(graph.initializers.shape(fold.conv.inputs[1])[0], np.float32)
-                proto.graph.initializer.append(numpy_helper.from_array(zeros, bias))
+                add_initializers(proto, [numpy_helper.from_array(zeros, bias)])
                 node.input[2:] = [bias]
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from toolchain.errors import ModelError
-from toolchain.graph import Graph, load_graph, simplify, widen
+from toolchain.graph import Graph, find_weights, load_graph, simplify, widen
 
 
 def load_source(path: Path) -> tuple[Graph, str]:
@@ -21,7 +23,22 @@ def load_source(path: Path) -> tuple[Graph, str]:
     graph, widened = widen(graph)
     graph, note = simplify(graph)
     _check_ports(graph)
+    _check_weights(graph)
     return graph, "; ".join(filter(None, (widened, note)))
+
+
+def _check_weights(graph: Graph) -> None:
+    """Refuse weights that no loss can be computed with.
+
+    Raises:
+        ModelError: a weight that would be pruned or quantized holds NaN or infinity.
+    """
+    for weight in find_weights(graph):
+        if not weight.reason and not np.isfinite(graph.initializers[weight.name]).all():
+            raise ModelError(
+                f"weight {weight.name!r} of {weight.op} holds NaN or infinity",
+                hint="export the model again from a training that did not diverge",
+            )
 
 
 def _check_ports(graph: Graph) -> None:

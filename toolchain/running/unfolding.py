@@ -17,6 +17,7 @@ from torch import Tensor
 
 from passes.normalization import channel_moments
 from toolchain.graph import Graph, Node, load_graph
+from toolchain.graph.constants import add_initializers
 from toolchain.graph.flatten import flatten
 from toolchain.graph.names import take_name
 from toolchain.module import OnnxModule
@@ -84,7 +85,7 @@ def unfold(
             inputs = [node.output[0], *(tensor.name for tensor in constants)]
             lent.append(take_name(f"{value}/normalization", taken))
             nodes.append(helper.make_node("BatchNormalization", inputs, [value], name=lent[-1], epsilon=EPSILON))
-            proto.graph.initializer.extend(constants)
+            add_initializers(proto, constants)
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
     return replace(load_graph(proto), path=model.graph.path), tuple(lent)
